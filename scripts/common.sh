@@ -1,0 +1,90 @@
+# Sourced by the other scripts: the cache folder, progress lines, and how a
+# Debian root is made.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=${MULTISNAP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/multisnapshot}
+suite=trixie
+mkdir -p "$cache/debs"
+
+# What a script reports goes to stderr: stdout carries only its result.
+say() { echo "${0##*/}: [${SECONDS}s] $*" >&2; }
+die() { echo "${0##*/}: $*" >&2; exit 1; }
+
+# step <what> <command>...: runs a slow command with its output in a log, and
+# says every half minute that it still goes on.
+step() {
+	local what=$1 log=$cache/${0##*/}.log started=$SECONDS rc=0 job beat
+	shift
+	say "$what ..."
+	"$@" > "$log" 2>&1 < /dev/null &
+	job=$!
+	( while sleep 30; do say "$what: still at it"; done ) > /dev/null &
+	beat=$!
+	wait "$job" || rc=$?
+	kill "$beat" 2> /dev/null
+	wait "$beat" 2> /dev/null || true
+	if [ "$rc" -ne 0 ]; then
+		tail -n 40 "$log" >&2
+		die "$what failed (whole log: $log)"
+	fi
+	say "$what: done in $((SECONDS - started))s"
+}
+
+# need <command> <package>: installs the package if the command is missing.
+need() {
+	[ -z "$(PATH=$PATH:/usr/sbin:/sbin command -v "$1")" ] || return 0
+	[ "$(id -u)" -eq 0 ] && [ -n "$(command -v apt-get)" ] ||
+		die "needs $1: install the package $2, or run as root where apt-get works"
+	[ -n "${apt_updated:-}" ] || step "updating the package lists" apt-get update -q
+	apt_updated=1
+	step "installing $2" env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q -y --no-install-recommends "$2"
+}
+
+# locked <name>: only one run at a time goes past this line; the lock ends
+# with the script.
+locked() {
+	exec 9> "$cache/$1.lock"
+	flock --nonblock 9 || { say "waiting for another run"; flock 9; }
+}
+
+# The mirror this machine's own apt uses, so that a proxy or a local mirror is
+# honoured and no address stands in this tree.
+mirror() {
+	local site=${MULTISNAP_MIRROR:-}
+	[ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' \
+		'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sed -n 1p)
+	# Before the first "apt-get update" no Origin is known.
+	[ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' \
+		'Created-By: Packages' 'Component: main' | sed -n 1p)
+	[ -n "$site" ] || die "no Debian mirror in apt's configuration: set MULTISNAP_MIRROR"
+	echo "$site"
+}
+
+# The lines of sources.list for the roots.
+sources() {
+	local site
+	site=$(mirror)
+	echo "deb $site $suite main"
+	echo "deb $site $suite-updates main"
+	echo "deb $site $suite-backports main"
+}
+
+# bootstrap <dir or tarball> <packages> [mmdebstrap option...]: downloaded packages are kept, so
+# that the next root is quick.
+bootstrap() {
+	local target=$1 packages=$2 conf=$cache/apt.conf
+	shift 2
+	[ "$(id -u)" -eq 0 ] || die "must be root to make a Debian root"
+	apt-config dump | grep -E '^Acquire::(https?|Check)[-:]' > "$conf" || true
+	sources | mmdebstrap --mode=root --variant=minbase --dpkgopt=force-unsafe-io \
+		--skip=download/empty --skip=essential/unlink --aptopt="$conf" \
+		--setup-hook='mkdir -p "$1/var/cache/apt/archives"' \
+		--setup-hook="cp -al '$cache'/debs/*.deb \"\$1/var/cache/apt/archives/\" || true" \
+		--customize-hook="cp -aln \"\$1\"/var/cache/apt/archives/*.deb '$cache/debs/' || true" \
+		"$@" --include="$packages" "$suite" "$target" -
+}
+
+# What the outcome of a cached step depends on, as a short name.
+key() { sha256sum | cut -c 1-12; }
