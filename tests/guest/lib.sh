@@ -1,0 +1,191 @@
+# Sourced by the guest's test scripts: TAP, test devices, data patterns and
+# short names for what dmsetup does with our targets.
+# shellcheck shell=bash
+
+sector=512
+tests_planned='' tests_run=0 tests_failed=0
+
+# --- TAP ---------------------------------------------------------------------
+
+plan() { tests_planned=$1; echo "1..$1"; }
+diag() { printf '%s\n' "$*" | sed 's/^/# /'; }
+result() { # <0 or 1> <what>
+	tests_run=$((tests_run + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $tests_run - $2"
+	else
+		tests_failed=$((tests_failed + 1))
+		echo "not ok $tests_run - $2"
+	fi
+}
+
+# ok <what> <command>...: the command succeeds.
+ok() {
+	local what=$1 output rc=0
+	shift
+	output=$("$@" 2>&1) || rc=$?
+	result "$((rc != 0))" "$what"
+	[ "$rc" -eq 0 ] || diag "$*: status $rc: $output"
+}
+# is <what> <got> <wanted>
+is() {
+	local rc=0
+	[ "$2" = "$3" ] || rc=1
+	result "$rc" "$1"
+	[ "$rc" -eq 0 ] || diag "got    '$2'"$'\n'"wanted '$3'"
+}
+# like <what> <got> <extended regular expression>
+like() {
+	local rc=0
+	[[ $2 =~ $3 ]] || rc=1
+	result "$rc" "$1"
+	[ "$rc" -eq 0 ] || diag "got '$2'"$'\n'"which is not like '$3'"
+}
+# fails_with <what> <errno name> <command>...: fails, and says that error.
+fails_with() {
+	local what=$1 error=$2 output rc=0 bad=0
+	shift 2
+	output=$("$@" 2>&1) || rc=$?
+	[ "$rc" -ne 0 ] && [[ $output == *"$(error_text "$error")"* ]] || bad=1
+	result "$bad" "$what"
+	[ "$bad" -eq 0 ] || diag "$*: wanted $error, got status $rc: $output"
+}
+skip() { tests_run=$((tests_run + 1)); echo "ok $tests_run - $1 # SKIP $2"; }
+
+error_text() {
+	case $1 in
+	EPERM) echo "Operation not permitted" ;;
+	ENOENT) echo "No such file or directory" ;;
+	EIO) echo "Input/output error" ;;
+	ENXIO) echo "No such device or address" ;;
+	ENODEV) echo "No such device" ;;
+	ENOMEM) echo "Cannot allocate memory" ;;
+	EBUSY) echo "Device or resource busy" ;;
+	EEXIST) echo "File exists" ;;
+	EINVAL) echo "Invalid argument" ;;
+	ENOSPC) echo "No space left on device" ;;
+	EROFS) echo "Read-only file system" ;;
+	ERANGE) echo "Numerical result out of range" ;;
+	EOPNOTSUPP) echo "Operation not supported" ;;
+	*) echo "unknown errno $1" ;;
+	esac
+}
+
+# --- devices -----------------------------------------------------------------
+
+nullb=/sys/kernel/config/nullb
+
+# make_nullblk <name> <MiB> [attribute=value]...: /dev/<name>, kept in memory and
+# empty, with I/O counters.  Attributes are null_blk's own: cache_size=4 (MiB of
+# volatile write cache), completion_nsec=1000000, blocksize=4096, badblocks=...
+make_nullblk() {
+	local dir=$nullb/$1 size=$2 setting
+	shift 2
+	modprobe null_blk nr_devices=0
+	mkdir "$dir"
+	echo "$size" > "$dir/size"
+	echo 1 > "$dir/memory_backed"
+	echo 1 > "$dir/discard"
+	for setting in "$@"; do
+		case $setting in completion_nsec=*) echo 2 > "$dir/irqmode" ;; esac
+		echo "${setting#*=}" > "$dir/${setting%%=*}"
+	done
+	echo 1 > "$dir/power"
+	[ -b "/dev/${dir##*/}" ]
+}
+remove_nullblk() { echo 0 > "$nullb/$1/power"; rmdir "$nullb/$1"; }
+
+sectors() { blockdev --getsz "$1"; }
+block_name() { basename "$(readlink -f "$1")"; }
+# io_count <device> <field>: of Documentation/block/stat.rst, as
+# 1 reads, 3 sectors read, 5 writes, 7 sectors written, 12 discards, 16 flushes.
+io_count() { awk -v f="$2" '{ print $f }' "/sys/block/$(block_name "$1")/stat"; }
+
+# --- multisnapshot -----------------------------------------------------------
+
+# ms_table <origin> <store> [<chunk sectors> [<generic args> [<store type> [<rest of the line>]]]]
+# Generic args are one word list: "2 low-water 10".
+ms_table() {
+	echo "0 ${ms_sectors:-$(sectors "$1")} multisnapshot $1 $2 ${3:-16} ${4:-0} ${5:-btree} ${6:-0}"
+}
+# make_ms <name> <origin> <store> [as ms_table]
+make_ms() {
+	local name=$1
+	shift
+	dmsetup create "$name" --table "$(ms_table "$@")"
+}
+# make_snap <name> <origin device> <snapshot id>
+make_snap() { dmsetup create "$1" --table "0 ${snap_sectors:-$(sectors "$2")} multisnap-snap $2 $3"; }
+message() { dmsetup message "$1" 0 "${@:2}"; }
+# take_snapshot <ms> [<name>]: cuts one and prints its id.
+take_snapshot() { message "$1" create "${@:2}" && dmsetup suspend "$1" && dmsetup resume "$1"; }
+status() { dmsetup status "$1"; }
+
+# --- data --------------------------------------------------------------------
+
+# Every sector of a pattern says which one it is, and of which writing.
+# pattern <first sector> <sectors> <seed>
+pattern() {
+	perl -e 'my ($s, $n, $seed) = @ARGV;
+		print sprintf("%06d %08x\n", $seed, $_) x 32 for $s .. $s + $n - 1' "$1" "$2" "$3"
+}
+# write_pattern <device> <first sector> <sectors> <seed> [<bytes per write>]
+write_pattern() {
+	pattern "$2" "$3" "$4" | dd of="$1" bs="${5:-64k}" iflag=fullblock oflag=direct,seek_bytes \
+		seek=$(($2 * sector)) conv=notrunc status=none
+}
+# check_pattern <device> <first sector> <sectors> <seed>: names the first sector
+# that differs and what is there.
+check_pattern() {
+	dd if="$1" bs=64k iflag=direct,skip_bytes,count_bytes skip=$(($2 * sector)) \
+		count=$(($3 * sector)) status=none |
+		perl -e 'my ($s, $n, $seed) = @ARGV; my $have;
+			for my $i ($s .. $s + $n - 1) {
+				my $want = sprintf("%06d %08x\n", $seed, $i) x 32;
+				my $got = read(STDIN, $have, 512);
+				next if defined $got && $got == 512 && $have eq $want;
+				my $first = substr($have // "", 0, 15) =~ s/[^ -~]/./gr;
+				die "sector $i: wanted seed $seed, found \"$first\"\n";
+			}' "$2" "$3" "$4"
+}
+# is_zero <device> <first sector> <sectors>
+is_zero() {
+	cmp -n $(($3 * sector)) <(dd if="$1" bs=64k iflag=direct,skip_bytes skip=$(($2 * sector)) \
+		status=none) /dev/zero
+}
+
+# --- kernel log --------------------------------------------------------------
+
+dmesg_mark() { dmesg_last=$(dmesg | wc -l); }
+dmesg_since() { dmesg | tail -n +"$((dmesg_last + 1))"; }
+
+# --- end ---------------------------------------------------------------------
+
+# Takes down whatever the script made: users before what they stand on.
+cleanup() {
+	local try name
+	awk '$1 ~ "^/dev/" && $2 != "/" { print $2 }' /proc/mounts | grep -v '^/\(dev\|proc\|sys\)' |
+		tac | xargs -r umount
+	for try in 1 2 3 4 5 6 7 8; do
+		for name in $(dmsetup ls 2> /dev/null | awk '$1 != "No" { print $1 }'); do
+			dmsetup resume "$name" 2> /dev/null
+			dmsetup remove "$name" 2> /dev/null
+		done
+		[ -n "$(dmsetup ls | grep -v '^No devices')" ] || break
+		sleep 0.2
+	done
+	[ "$try" -lt 8 ] || { dmsetup ls --tree; return 1; }
+	for name in "$nullb"/*/power; do
+		[ ! -e "$name" ] || remove_nullblk "$(basename "${name%/power}")"
+	done
+}
+
+# A script that ends early, by whatever cause, has failed.
+at_exit() {
+	local rc=$?
+	[ "$rc" -eq 0 ] || result 1 "the script ended with status $rc"
+	[ "$tests_run" -eq "${tests_planned:-0}" ] ||
+		result 1 "planned ${tests_planned:-nothing}, ran $tests_run"
+	[ "$tests_failed" -eq 0 ]
+}
+trap at_exit EXIT
