@@ -2,10 +2,13 @@
 # Each target is a script of its own.  KDIR=<prepared kernel tree> builds for
 # another kernel than the newest of the distribution; CLIPPY=1 checks instead.
 
-.PHONY: module lint host-check guest-check check demo bench clean
+.PHONY: module format lint host-check guest-check check demo bench clean
 
 module:
 	@KDIR='$(KDIR)' RUSTC='$(RUSTC)' CLIPPY='$(CLIPPY)' scripts/module
+
+format:
+	@scripts/in-root sh -c 'rustfmt --config-path .rustfmt.toml $$(find src tools tests -name "*.rs" -not -path "*/target/*")'
 
 lint:
 	@scripts/lint
@@ -13,7 +16,7 @@ lint:
 host-check:
 	@scripts/host-check
 
-guest-check: module
+guest-check:
 	@tests/guest/run $(TESTS)
 
 check:
@@ -23,6 +26,7 @@ demo: module
 	@scripts/demo
 
 bench: module
+	@[ -x tests/bench/run ] || { echo "no benchmark yet"; exit 1; }
 	@tests/bench/run
 
 clean:

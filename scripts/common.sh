@@ -19,7 +19,8 @@ step() {
 	say "$what ..."
 	"$@" > "$log" 2>&1 < /dev/null &
 	job=$!
-	( while sleep 30; do say "$what: still at it"; done ) > /dev/null &
+	# Without the lock: a last sleep would hold it for no one.
+	( while sleep 30; do say "$what: still at it"; done ) > /dev/null 9>&- &
 	beat=$!
 	wait "$job" || rc=$?
 	kill "$beat" 2> /dev/null
@@ -71,8 +72,8 @@ sources() {
 	echo "deb $site $suite-backports main"
 }
 
-# bootstrap <dir or tarball> <packages> [mmdebstrap option...]: downloaded packages are kept, so
-# that the next root is quick.
+# bootstrap <dir> <packages> [mmdebstrap option...]: downloaded packages are kept,
+# so that the next root is quick.
 bootstrap() {
 	local target=$1 packages=$2 conf=$cache/apt.conf
 	shift 2
@@ -84,6 +85,12 @@ bootstrap() {
 		--setup-hook="cp -al '$cache'/debs/*.deb \"\$1/var/cache/apt/archives/\" || true" \
 		--customize-hook="cp -aln \"\$1\"/var/cache/apt/archives/*.deb '$cache/debs/' || true" \
 		"$@" --include="$packages" "$suite" "$target" -
+}
+
+# forget <name pattern> <kept>: removes what earlier versions left in the cache.
+# Others may still use it for a while.
+forget() {
+	find "$cache" -maxdepth 1 -name "$1" ! -path "$2" -mtime +14 -exec rm -rf {} +
 }
 
 # What the outcome of a cached step depends on, as a short name.
