@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Messages of the origin's target, and the cut of snapshots.
+
+use super::{
+    args::{self, Wrong},
+    name::{say, Name},
+    order,
+    origin::OriginTarget,
+    registry::{Last, Origin},
+    worker::Engine, //
+};
+use crate::dm::{
+    device::DevT,
+    target::{Args, TargetRef, Text},
+    time::real_seconds, //
+};
+use crate::store::{ExceptionStore, SnapId, SnapInfo, NAME_LEN};
+use core::fmt::{self, Write as _};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::Acquire,
+        Arc, //
+    },
+};
+
+/// What commands and table changes work on; see [`Origin::control`].
+#[derive(Default)]
+pub(super) struct Control {
+    /// The table that the engine runs for.
+    pub(super) owner: Option<Owner>,
+    /// A create that waits for the next suspend.
+    pending: Option<Pending>,
+    /// Live targets by snapshot.
+    open: KVec<(SnapId, usize)>,
+    /// Counts the tables ever made.
+    instances: u64,
+}
+
+/// A table that is, or will be, live.
+pub(super) struct Owner {
+    pub(super) instance: u64,
+    pub(super) name: Name,
+    pub(super) handle: TargetRef,
+    /// Its line and store, for comparison at a reload.
+    pub(super) args: args::OriginArgs,
+    pub(super) store: DevT,
+}
+
+/// A create that waits.
+#[derive(Clone, Copy)]
+struct Pending {
+    id: SnapId,
+    parent: Option<SnapId>,
+    name: [u8; NAME_LEN],
+}
+
+impl Control {
+    /// A number for a new table.
+    pub(super) fn instance(&mut self) -> u64 {
+        self.instances += 1;
+        self.instances
+    }
+
+    /// A snapshot's target was made.
+    pub(super) fn opened(&mut self, id: SnapId) -> Result {
+        if let Some(entry) = self.open.iter_mut().find(|e| e.0 == id) {
+            entry.1 += 1;
+            return Ok(());
+        }
+        Ok(self.open.push((id, 1), GFP_KERNEL)?)
+    }
+
+    /// It is gone.
+    pub(super) fn closed(&mut self, id: SnapId) {
+        if let Some(at) = self.open.iter().position(|e| e.0 == id) {
+            self.open[at].1 -= 1;
+            if self.open[at].1 == 0 {
+                let _ = self.open.remove(at);
+            }
+        }
+    }
+
+    /// The origin is suspended: cuts the snapshot that was asked for, if any.
+    pub(super) fn cut_pending(&mut self, origin: &Origin, engine: &Engine, name: &Name, handle: &TargetRef) {
+        if let Some(pending) = self.take_pending(origin) {
+            // The outcome is in status; a failed create never fails a suspend.
+            let _ = cut(origin, engine, name, handle, pending);
+        }
+    }
+
+    /// Forgets a create that waits; `false` if there is none.
+    pub(super) fn drop_pending(&mut self, origin: &Origin) -> bool {
+        self.take_pending(origin).is_some()
+    }
+
+    fn take_pending(&mut self, origin: &Origin) -> Option<Pending> {
+        origin.brief.lock().pending = None;
+        self.pending.take()
+    }
+}
+
+/// Cuts a snapshot of the origin, on which nothing is under way.
+fn cut(
+    origin: &Origin,
+    engine: &Engine,
+    name: &Name,
+    handle: &TargetRef,
+    pending: Pending,
+) -> Result<SnapId> {
+    let result = try_cut(engine, pending);
+    origin.brief.lock().last = match result {
+        Ok(id) => Last::Created(id),
+        Err(e) => Last::Failed(e),
+    };
+    if let Err(e) = result {
+        say!(
+            pr_err,
+            "{name}: snapshot {} of origin {} was not created: error {}",
+            pending.id,
+            origin.dev,
+            e.to_errno()
+        );
+        handle.event();
+    }
+    result
+}
+
+fn try_cut(engine: &Engine, pending: Pending) -> Result<SnapId> {
+    // A device that is being removed is not waited for: what is still under way would be on
+    // both sides of the cut.
+    if engine.shared.origin_writes.load(Acquire) != 0 {
+        return Err(EBUSY);
+    }
+    // A chunk that is not remapped is the origin's: it must not change by a power cut.
+    engine.shared.origin.flush()?;
+    let id = engine.control(order::Control::Create {
+        parent: pending.parent,
+        created: real_seconds(),
+        name: pending.name,
+    })?;
+    id.ok_or(EIO)
+}
+
+/// A message that cannot be carried out, and why.
+enum Refused<'a> {
+    Wrong(Wrong<'a>),
+    Errno(&'static str, Error),
+    Id(&'static str, SnapId, Error),
+}
+
+impl<'a> From<Wrong<'a>> for Refused<'a> {
+    fn from(wrong: Wrong<'a>) -> Self {
+        Refused::Wrong(wrong)
+    }
+}
+
+impl Refused<'_> {
+    fn errno(&self) -> Error {
+        match self {
+            Refused::Wrong(wrong) => wrong.errno(),
+            Refused::Errno(_, e) | Refused::Id(_, _, e) => *e,
+        }
+    }
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Wrong(wrong) => write!(f, "{wrong}"),
+            Refused::Errno(why, _) => f.write_str(why),
+            Refused::Id(why, id, _) => write!(f, "snapshot {id} {why}"),
+        }
+    }
+}
+
+impl OriginTarget {
+    /// Carries out a message.
+    pub(super) fn do_message(&self, args: Args<'_>, out: &mut Text<'_>) -> Result {
+        self.try_message(args, out).map_err(|refused| {
+            let verb = args.get(0).map_or(c"", |verb| verb);
+            say!(
+                pr_err,
+                "{}: message '{}' refused: {refused}",
+                self.name,
+                args::Show(verb)
+            );
+            refused.errno()
+        })
+    }
+
+    fn try_message<'a>(&self, args: Args<'a>, out: &mut Text<'_>) -> Result<(), Refused<'a>> {
+        let verb = args.get(0).ok_or(Wrong::Missing("the message"))?;
+        let arg = |n: usize, what| args.get(n).ok_or(Wrong::Missing(what));
+        let at_most = |n: usize| match args.get(n) {
+            Some(extra) => Err(Wrong::Extra(extra)),
+            None => Ok(()),
+        };
+        let engine = self.engine().ok_or(Refused::Errno(
+            "the device was not resumed yet: dmsetup resume it",
+            ENODEV,
+        ))?;
+        match verb.to_bytes() {
+            b"create" => {
+                at_most(2)?;
+                let name = match args.get(1) {
+                    Some(name) => args::name(name)?,
+                    None => [0; NAME_LEN],
+                };
+                let id = self.create(engine, None, name)?;
+                let _ = write!(out, "{id}");
+            }
+            b"cancel" => {
+                at_most(1)?;
+                let mut control = self.user.control.lock();
+                if !control.drop_pending(&self.user) {
+                    return Err(Refused::Errno("no create is pending", ENOENT));
+                }
+            }
+            b"name" => {
+                let id = args::id(arg(1, "the snapshot id")?)?;
+                let name = args::name(arg(2, "the name")?)?;
+                at_most(3)?;
+                self.rename(engine, id, name)?;
+            }
+            b"list" => {
+                let from = arg(1, "the first id")?;
+                let from = match from.to_bytes() {
+                    b"0" => SnapId(0),
+                    _ => list_start(args::id(from)?),
+                };
+                let max = arg(2, "the number of snapshots")?;
+                at_most(3)?;
+                let max = args::number(max).ok_or(Wrong::Number("the number of snapshots", max))?;
+                list(engine, from, max, out)
+                    .map_err(|e| Refused::Errno("the store cannot be read", e))?;
+            }
+            b"create_subsnap" | b"delete" => return Err(Wrong::NotYet(verb).into()),
+            _ => return Err(Wrong::Unknown("message", verb).into()),
+        }
+        Ok(())
+    }
+
+    /// Notes a create for the next suspend, or cuts at once if the device is suspended.
+    fn create(
+        &self,
+        engine: &Arc<Engine>,
+        parent: Option<SnapId>,
+        name: [u8; NAME_LEN],
+    ) -> Result<SnapId, Refused<'static>> {
+        let mut control = self.user.control.lock();
+        if control.pending.is_some() {
+            return Err(Refused::Errno(
+                "a create is pending already: suspend and resume the device, or cancel it",
+                EBUSY,
+            ));
+        }
+        let id = engine
+            .with_store(|store| store.next_id(parent))
+            .map_err(|e| Refused::Errno("no snapshot can be created", e))?;
+        let pending = Pending { id, parent, name };
+        if self.handle.is_suspended() {
+            return cut(&self.user, engine, &self.name, &self.handle, pending)
+                .map_err(|e| Refused::Id("was not created", id, e));
+        }
+        control.pending = Some(pending);
+        self.user.brief.lock().pending = Some(id);
+        Ok(id)
+    }
+
+    fn rename(
+        &self,
+        engine: &Arc<Engine>,
+        id: SnapId,
+        name: [u8; NAME_LEN],
+    ) -> Result<(), Refused<'static>> {
+        let _control = self.user.control.lock();
+        if !engine.with_store(|store| store.is_live(id)) {
+            return Err(Refused::Id("does not exist", id, ENOENT));
+        }
+        engine
+            .control(order::Control::Name { id, name })
+            .map(|_| ())
+            .map_err(|e| Refused::Id("was not renamed", id, e))
+    }
+}
+
+/// A list that starts at `<id>` starts at its first sub-snapshot.
+fn list_start(id: SnapId) -> SnapId {
+    if id.is_sub() {
+        id
+    } else {
+        SnapId::sub(id.id(), 0)
+    }
+}
+
+/// Bytes that a row of the list takes at most.
+const ROW_MAX: usize = 160;
+
+/// Writes one line for each snapshot: id, time, sectors, name or `-`. If there are more, the last
+/// line is `next <id>`.
+fn list(engine: &Engine, mut from: SnapId, max: u64, out: &mut Text<'_>) -> Result {
+    engine.with_store(|store: &mut dyn ExceptionStore| {
+        let mut n = 0;
+        while let Some(snap) = store.snapshot_from(from)? {
+            if n == max || out.room() < 2 * ROW_MAX {
+                let _ = write!(out, "next {}", snap.id);
+                return Ok(());
+            }
+            let SnapInfo {
+                id,
+                created,
+                sectors,
+                name,
+                ..
+            } = &snap;
+            let len = name.iter().position(|&c| c == 0).unwrap_or(name.len());
+            let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok());
+            let name = name.filter(|n| !n.is_empty()).unwrap_or("-");
+            let _ = writeln!(out, "{id} {created} {sectors} {name}");
+            n += 1;
+            let Some(next) = id.0.checked_add(1) else { break };
+            from = SnapId(next);
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The pending copies: a fixed number of them, so that a copy never waits for memory and there
+//! is a bound on those in flight.
+
+use super::{
+    grace::Generation,
+    Fifo, //
+};
+use crate::store::{Chunk, Descriptor, Dest, Remap, Source, MAX_DESTS};
+use kernel::prelude::*;
+
+/// Copies that may be in flight at once.
+pub(crate) const SLOTS: usize = 128;
+const BUCKETS: usize = 256;
+const NONE: u8 = u8::MAX;
+const _: () = assert!(SLOTS <= NONE as usize);
+
+/// Where a pending copy is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not in use.
+    Free,
+    /// kcopyd, or the bio that overwrites the whole chunk, is at work.
+    Moving,
+    /// The data is there; the batch had no room for the record yet.
+    Ready,
+}
+
+/// One pending copy.
+pub(super) struct Slot<Q> {
+    pub(super) state: State,
+    pub(super) chunk: Chunk,
+    pub(super) from: Source,
+    /// Made for an origin write (its remaps are lost, not refused, when the copy fails).
+    pub(super) for_origin: bool,
+    /// What is recorded when the data is there.
+    pub(super) remaps: [Option<Remap>; MAX_DESTS],
+    /// Sets of ids whose content is to be recorded lost, because the copy failed.
+    pub(super) lost: [Option<Descriptor>; MAX_DESTS],
+    /// Bios that conflict with it; the one that caused it is the first.
+    pub(super) waiters: Q,
+    /// The bio whose own data was written, to be ended after the record.
+    pub(super) done: Q,
+    /// Counts among the users of store chunks, for as long as the copy may read one.
+    pub(super) generation: Generation,
+    next: u8,
+}
+
+impl<Q> Slot<Q> {
+    /// The ids that the copy is for.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Descriptor> + '_ {
+        self.remaps.iter().flatten().map(|r| r.ids)
+    }
+
+    /// Its destinations, and how many there are.
+    pub(super) fn dests(&self) -> ([Dest; MAX_DESTS], usize) {
+        let mut dests = [Dest(0); MAX_DESTS];
+        let mut n = 0;
+        for (to, remap) in dests.iter_mut().zip(self.remaps.iter().flatten()) {
+            *to = remap.dest;
+            n += 1;
+        }
+        (dests, n)
+    }
+}
+
+/// All slots, found by number or by chunk.
+pub(super) struct Slots<Q> {
+    slots: KVec<Slot<Q>>,
+    heads: KVec<u8>,
+    free: u8,
+    used: usize,
+}
+
+impl<Q: Fifo> Slots<Q> {
+    pub(super) fn new() -> Result<Self> {
+        let mut slots = KVec::with_capacity(SLOTS, GFP_KERNEL)?;
+        for n in 0..SLOTS {
+            slots.push(
+                Slot {
+                    state: State::Free,
+                    chunk: Chunk(0),
+                    from: Source::Origin,
+                    for_origin: false,
+                    remaps: [const { None }; MAX_DESTS],
+                    lost: [None; MAX_DESTS],
+                    waiters: Q::default(),
+                    done: Q::default(),
+                    generation: Generation::default(),
+                    next: if n + 1 < SLOTS { n as u8 + 1 } else { NONE },
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        Ok(Slots {
+            slots,
+            heads: KVec::from_elem(NONE, BUCKETS, GFP_KERNEL)?,
+            free: 0,
+            used: 0,
+        })
+    }
+
+    fn bucket(chunk: Chunk) -> usize {
+        (chunk.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % BUCKETS
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(super) fn has_free(&self) -> bool {
+        self.free != NONE
+    }
+
+    pub(super) fn get(&mut self, n: usize) -> Option<&mut Slot<Q>> {
+        self.slots.get_mut(n)
+    }
+
+    /// The first slot of `chunk` for which `conflicts` answers true.
+    pub(super) fn find(
+        &mut self,
+        chunk: Chunk,
+        mut conflicts: impl FnMut(&Slot<Q>) -> bool,
+    ) -> Option<usize> {
+        let mut at = self.heads[Self::bucket(chunk)];
+        while let Some(slot) = self.slots.get(usize::from(at)) {
+            if slot.chunk == chunk && conflicts(slot) {
+                return Some(usize::from(at));
+            }
+            at = slot.next;
+        }
+        None
+    }
+
+    /// Takes a free slot for `chunk`; `None` if all are in use.
+    pub(super) fn take(&mut self, chunk: Chunk) -> Option<usize> {
+        let n = self.free;
+        let slot = self.slots.get_mut(usize::from(n))?;
+        self.free = slot.next;
+        let head = &mut self.heads[Self::bucket(chunk)];
+        slot.next = *head;
+        *head = n;
+        slot.chunk = chunk;
+        slot.state = State::Moving;
+        self.used += 1;
+        Some(usize::from(n))
+    }
+
+    /// Gives a slot back; its remaps and bios were taken out before.
+    pub(super) fn put(&mut self, n: usize) {
+        let Some(chunk) = self.slots.get(n).map(|s| s.chunk) else {
+            return;
+        };
+        let next = self.slots[n].next;
+        let bucket = Self::bucket(chunk);
+        let mut at = self.heads[bucket];
+        if usize::from(at) == n {
+            self.heads[bucket] = next;
+        } else {
+            while let Some(slot) = self.slots.get_mut(usize::from(at)) {
+                if usize::from(slot.next) == n {
+                    slot.next = next;
+                    break;
+                }
+                at = slot.next;
+            }
+        }
+        let slot = &mut self.slots[n];
+        slot.state = State::Free;
+        slot.next = self.free;
+        self.free = n as u8;
+        self.used -= 1;
+    }
+
+    /// The number of a slot in this state, from `start` on.
+    pub(super) fn in_state(&self, state: State, start: usize) -> Option<usize> {
+        (start..self.slots.len()).find(|&n| self.slots[n].state == state)
+    }
+}

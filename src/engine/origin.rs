@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `multisnapshot` target: the origin.
+
+use super::{
+    args::{OriginArgs, Show},
+    bios::BioData,
+    control::{Control as ControlState, Owner},
+    identity,
+    meta::{MetaBlocks, BLOCK_SECTORS},
+    name::{refuse, say, Name},
+    order::{Control, Mode as EngineMode},
+    registry::User,
+    worker::{Engine, Parts}, //
+};
+use crate::dm::{
+    bio::{EndedBio, MapBio, Op, Status},
+    device::{BlockDev, Mode, TableDevice},
+    target::{
+        Args, EachDevice, Features, NewTarget, StatusKind, Stop, Target, TargetRef, Text, //
+    },
+    time::random_uuid, //
+};
+use crate::store::{self, format::SAMPLES, FormatParams, Open, OpenError};
+use core::fmt::Write as _;
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Relaxed, Release},
+        Arc,
+        SetOnce, //
+    },
+};
+
+/// One table of an origin.
+pub(crate) struct OriginTarget {
+    pub(super) user: User,
+    pub(super) handle: TargetRef,
+    pub(super) name: Name,
+    args: OriginArgs,
+    mode: Mode,
+    instance: u64,
+    origin: TableDevice,
+    store: TableDevice,
+    /// Set when this table becomes live; the same engine that ran for the table before it.
+    engine: SetOnce<Arc<Engine>>,
+}
+
+impl OriginTarget {
+    /// The engine, once the table is live.
+    pub(super) fn engine(&self) -> Option<&Arc<Engine>> {
+        self.engine.as_ref()
+    }
+
+    fn get_device(
+        ti: &mut NewTarget<'_>,
+        name: &Name,
+        what: &str,
+        args: Args<'_>,
+        n: usize,
+    ) -> Result<TableDevice> {
+        let Some(path) = args.get(n) else {
+            return Err(refuse!(name, EINVAL, "the {what} device is missing"));
+        };
+        let mode = ti.mode();
+        ti.get_device(path, mode).map_err(|e| {
+            let errno = e.to_errno();
+            let path = Show(path);
+            refuse!(name, e, "cannot open the {what} device {path}: error {errno}")
+        })
+    }
+
+    /// Checks the sizes that do not depend on the store's content.
+    fn check_devices(
+        name: &Name,
+        args: &OriginArgs,
+        len: u64,
+        origin: &BlockDev,
+        store: &BlockDev,
+    ) -> Result {
+        let (o, s) = (origin.dev(), store.dev());
+        if o == s {
+            return Err(refuse!(name, EINVAL, "origin and store are the same device {o}"));
+        }
+        let (ob, sb) = (origin.logical_block_size(), store.logical_block_size());
+        if sb > ob {
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "the logical block of store {s} ({sb} bytes) is larger than that of origin {o} \
+                 ({ob} bytes)"
+            ));
+        }
+        let chunk = args.chunk_sectors;
+        if u64::from(chunk) << 9 < u64::from(ob) {
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "chunk size {chunk} sectors is less than a logical block of origin {o} \
+                 ({ob} bytes)"
+            ));
+        }
+        let sectors = origin.sectors();
+        if len > sectors {
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "the table has {len} sectors, origin {o} has {sectors}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what would be the second live device of an origin or of a store.
+    fn check_others(&self, control: &ControlState) -> Result {
+        let mine = self.name.dev();
+        let store = self.store.dev();
+        if let Some(owner) = &control.owner {
+            if owner.name.dev() != mine && owner.handle.is_live() {
+                let origin = self.origin.dev();
+                let theirs = &owner.name;
+                return Err(refuse!(
+                    self.name,
+                    EBUSY,
+                    "origin {origin} is in use by {theirs}"
+                ));
+            }
+            let (old, new) = (&owner.args, &self.args);
+            if old.chunk_sectors != new.chunk_sectors
+                || old.store_type != new.store_type
+                || owner.store != store
+            {
+                return Err(refuse!(
+                    self.name,
+                    EINVAL,
+                    "a reload must name store {}, chunk size {} and store type {}",
+                    owner.store,
+                    old.chunk_sectors,
+                    old.store_type.name()
+                ));
+            }
+        }
+        let other = self.user.find_other(|other| {
+            other.with_engine(|engine| {
+                let theirs = engine.shared.store.dev();
+                (theirs == store || engine.shared.mapped == mine).then_some((other.dev, theirs))
+            })?
+        });
+        match other {
+            Some((origin, theirs)) if theirs == store => Err(refuse!(
+                self.name,
+                EBUSY,
+                "store {store} is in use for origin {origin}"
+            )),
+            Some((origin, _)) => Err(refuse!(
+                self.name,
+                EINVAL,
+                "a reload must name origin {origin}"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the store and compares it with the table. An empty one is formatted.
+    #[inline(never)]
+    fn open_store(&self, store: &BlockDev, origin: &BlockDev) -> Result<Open<MetaBlocks>> {
+        let (o, s) = (origin.dev(), store.dev());
+        let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
+        let read_only = self.mode == Mode::ReadOnly;
+        if !read_only && store.is_read_only() {
+            return Err(refuse!(self.name, EROFS, "store {s} is read-only"));
+        }
+        let blocks = MetaBlocks::new(store, Arc::new((), GFP_KERNEL)?)?;
+        let len = self.handle.len();
+        let params = FormatParams {
+            uuid: random_uuid(),
+            store_type: self.args.store_type,
+            chunk_sectors: self.args.chunk_sectors,
+            origin_sectors: len,
+        };
+        let open = Open::open_or_format(blocks, &params, read_only).map_err(refused)?;
+        open.check(self.args.chunk_sectors, self.args.store_type, len)
+            .map_err(refused)?;
+        if let Some(then) = open.identity() {
+            let now = identity::read(origin, open.origin_sectors())?;
+            let differing = then.differing(&now);
+            if differing == SAMPLES {
+                return Err(refuse!(
+                    self.name,
+                    EINVAL,
+                    "store {s} belongs to another origin than {o}: none of {SAMPLES} samples agree"
+                ));
+            }
+            if differing != 0 {
+                say!(
+                    pr_warn,
+                    "{}: origin {o} was written while it was not under multisnapshot \
+                     ({differing} of {SAMPLES} samples differ): its snapshots may have changed",
+                    self.name
+                );
+            }
+        }
+        Ok(open)
+    }
+
+    /// Opens the store for good and starts the worker.
+    #[inline(never)]
+    fn start(&self) -> Result<Arc<Engine>> {
+        let origin = self.origin.open(self.mode)?;
+        let store_dev = self.store.open(self.mode)?;
+        let open = self.open_store(&store_dev, &origin)?;
+        let writer = open.blocks().writer();
+        let mode = if open.is_read_only() {
+            EngineMode::Ro
+        } else {
+            EngineMode::Rw
+        };
+        let store = store::load(open).map_err(|e| {
+            let s = store_dev.dev();
+            refuse!(self.name, e.errno(), "store {s} {e}")
+        })?;
+        Engine::start(Parts {
+            owner: Arc::clone(&self.user),
+            origin,
+            store_dev,
+            store,
+            writer,
+            mode,
+            preserve_on_error: self.args.preserve_on_error,
+            store_type: self.args.store_type.name(),
+            name: self.name,
+            handle: self.handle.clone(),
+        })
+    }
+
+    /// Binds the engine to this table; starts it if there is none.
+    fn bind(&self) -> Result {
+        let mut control = self.user.control.lock();
+        if control.owner.as_ref().is_some_and(|o| o.instance == self.instance) {
+            return Ok(());
+        }
+        self.check_others(&control)?;
+        let engine = match self.user.engine() {
+            Some(engine) => {
+                engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
+                engine
+            }
+            None => self.start()?,
+        };
+        if self.mode == Mode::ReadWrite {
+            let store = self.store.open(Mode::ReadOnly)?.sectors();
+            let grown = engine.control(Control::Resize {
+                origin: self.handle.len(),
+                store: store - store % BLOCK_SECTORS,
+            });
+            if let Err(e) = grown {
+                let errno = e.to_errno();
+                return Err(refuse!(
+                    self.name,
+                    e,
+                    "the new sizes cannot be recorded: error {errno}"
+                ));
+            }
+        }
+        self.engine.populate(engine.clone());
+        self.user.set_engine(Some(engine));
+        control.owner = Some(Owner {
+            instance: self.instance,
+            name: self.name,
+            handle: self.handle.clone(),
+            args: self.args,
+            store: self.store.dev(),
+        });
+        Ok(())
+    }
+
+    /// The last table goes: everything is written, and the store marked clean.
+    fn unbind(&self) {
+        let mut control = self.user.control.lock();
+        if control.owner.as_ref().is_none_or(|o| o.instance != self.instance) {
+            return;
+        }
+        control.owner = None;
+        control.drop_pending(&self.user);
+        let Some(engine) = self.engine() else { return };
+        self.user.set_engine(None);
+        let shared = &engine.shared;
+        // The clean mark says: the origin is as it was when we last saw it.
+        let clean = (self.mode == Mode::ReadWrite)
+            .then(|| shared.origin.flush())
+            .transpose()
+            .and_then(|_| {
+                let sectors = engine.with_store(|s| s.geometry().origin_sectors);
+                identity::read(&shared.origin, sectors)
+            });
+        if let Err(e) = engine.control(Control::Close { clean: clean.ok() }) {
+            say!(
+                pr_err,
+                "{}: store {} was not closed cleanly: error {}",
+                self.name,
+                shared.store.dev(),
+                e.to_errno()
+            );
+        }
+        engine.stop();
+    }
+}
+
+#[vtable]
+impl Target for OriginTarget {
+    type Data = BioData;
+
+    const NAME: &'static CStr = c"multisnapshot";
+    const VERSION: [u32; 3] = [1, 0, 0];
+    const FEATURES: Features = Features::SINGLETON.and(Features::NOWAIT);
+
+    fn ctr(ti: &mut NewTarget<'_>, args: Args<'_>) -> Result<Self> {
+        let name = Name::of(ti);
+        ti.set_error(c"multisnapshot: refused, see the line above");
+        let table = OriginArgs::parse(args)
+            .map_err(|wrong| refuse!(name, wrong.errno(), "{wrong}"))?;
+        let origin = Self::get_device(ti, &name, "origin", args, 0)?;
+        let store = Self::get_device(ti, &name, "store", args, 1)?;
+        let mode = ti.mode();
+        let origin_dev = origin.open(mode)?;
+        let store_dev = store.open(mode)?;
+        Self::check_devices(&name, &table, ti.len(), &origin_dev, &store_dev)?;
+        ti.flush_bios(true);
+        ti.limit_swap_bios(true);
+        let user = User::new(origin.dev())?;
+        let instance = user.control.lock().instance();
+        let this = OriginTarget {
+            user,
+            handle: ti.handle(),
+            name,
+            args: table,
+            mode,
+            instance,
+            origin,
+            store,
+            engine: SetOnce::new(),
+        };
+        let control = this.user.control.lock();
+        this.check_others(&control)?;
+        if control.owner.is_none() {
+            // Says what is wrong with the store while the old table is still there.
+            this.open_store(&store_dev, &origin_dev)?;
+        }
+        drop(control);
+        Ok(this)
+    }
+
+    fn dtr(self) {
+        self.unbind();
+    }
+
+    fn map(&self, mut bio: MapBio<'_, BioData>) {
+        let Some(engine) = self.engine() else {
+            return bio.end(Status::IOERR);
+        };
+        let shared = &engine.shared;
+        let sector = bio.sector();
+        match bio.op() {
+            // What a flush must make durable is on the origin: the store's part was durable
+            // before the write it protects was let go.
+            Op::Read | Op::Flush => bio.remap(&shared.origin, sector),
+            Op::Write => {
+                if shared.is_unprotected() {
+                    shared.origin_write_begins();
+                    return bio.remap(&shared.origin, sector);
+                }
+                let left = shared.left_in_chunk(sector);
+                if bio.sectors() > left && bio.accept_partial(left).is_err() {
+                    return bio.end(Status::IOERR);
+                }
+                if shared.is_preserved(sector >> shared.chunk_shift) {
+                    shared.origin_write_begins();
+                    return bio.remap(&shared.origin, sector);
+                }
+                if bio.is_nowait() {
+                    return bio.end(Status::AGAIN);
+                }
+                shared.origin_write_begins();
+                if let Err(bio) = engine.submit(bio.defer(), false) {
+                    shared.origin_write_ends();
+                    bio.end(Status::IOERR);
+                }
+            }
+            _ => bio.end(Status::NOTSUPP),
+        }
+    }
+
+    fn end_io(&self, bio: EndedBio<'_, BioData>, _status: Status) {
+        if bio.op() == Op::Write {
+            if let Some(engine) = self.engine() {
+                engine.shared.origin_write_ends();
+            }
+        }
+    }
+
+    fn postsuspend(&self) {
+        if let Some(engine) = self.engine() {
+            let mut control = self.user.control.lock();
+            if control.owner.as_ref().is_some_and(|o| o.instance == self.instance) {
+                control.cut_pending(&self.user, engine, &self.name, &self.handle);
+            }
+        }
+    }
+
+    fn preresume(&self) -> Result {
+        self.bind()
+    }
+
+    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut Text<'_>) {
+        let (origin, store) = (self.origin.dev(), self.store.dev());
+        let _ = match kind {
+            StatusKind::Info => {
+                if let Some(engine) = self.engine() {
+                    let brief = *self.user.brief.lock();
+                    engine.shared.published.info(out, brief.pending, brief.last);
+                }
+                Ok(())
+            }
+            StatusKind::Table => write!(out, "{origin} {store} {}", self.args),
+            StatusKind::Ima => {
+                let [major, minor, patch] = Self::VERSION;
+                write!(
+                    out,
+                    "target_name=multisnapshot,target_version={major}.{minor}.{patch},\
+                     origin={origin},store={store},chunk_size={},store_type={};",
+                    self.args.chunk_sectors,
+                    self.args.store_type.name()
+                )
+            }
+        };
+    }
+
+    fn message(&self, args: Args<'_>, out: &mut Text<'_>) -> Result {
+        self.do_message(args, out)
+    }
+
+    fn iterate_devices(&self, each: &mut EachDevice<'_>) -> Result<(), Stop> {
+        each.visit(&self.origin, 0, self.handle.len())
+    }
+}
+
+impl super::worker::Shared {
+    /// No snapshot is live.
+    fn is_unprotected(&self) -> bool {
+        self.live_ids() == 0
+    }
+
+    /// Sectors from `sector` to the end of its chunk.
+    pub(super) fn left_in_chunk(&self, sector: u64) -> u32 {
+        self.chunk_sectors - (sector as u32 & (self.chunk_sectors - 1))
+    }
+
+    fn origin_write_begins(&self) {
+        self.origin_writes.fetch_add(1, Relaxed);
+    }
+
+    fn origin_write_ends(&self) {
+        self.origin_writes.fetch_sub(1, Release);
+    }
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `multisnap-snap` target: one snapshot.
+
+use super::{
+    args,
+    bios::BioData,
+    name::{refuse, say, Name},
+    registry::User,
+    worker::Engine, //
+};
+use crate::dm::{
+    bio::{EndedBio, MapBio, Op, Status},
+    device::{DevT, TableDevice},
+    target::{
+        Args, EachDevice, Features, Limits, NewTarget, StatusKind, Stop, Target, Text, //
+    },
+};
+use crate::store::SnapId;
+use core::fmt::Write as _;
+use kernel::{
+    prelude::*,
+    sync::atomic::{Acquire, Relaxed}, //
+};
+
+/// One table of a snapshot.
+pub(crate) struct SnapTarget {
+    user: User,
+    id: SnapId,
+    len: u64,
+    chunk_sectors: u32,
+    origin: TableDevice,
+    store: TableDevice,
+}
+
+impl SnapTarget {
+    /// Looks the snapshot up and counts it as open.
+    fn open(user: &User, name: &Name, id: SnapId, len: u64) -> Result<(DevT, u32)> {
+        let mut control = user.control.lock();
+        let origin = user.dev;
+        let Some(engine) = user.engine() else {
+            return Err(refuse!(
+                name,
+                ENODEV,
+                "origin {origin} is not under multisnapshot: load it first"
+            ));
+        };
+        let info = engine.with_store(|store| store.snapshot(id)).map_err(|e| {
+            refuse!(name, e, "snapshot {id} of origin {origin} cannot be looked up")
+        })?;
+        let Some(info) = info else {
+            return Err(refuse!(
+                name,
+                ENOENT,
+                "snapshot {id} of origin {origin} does not exist"
+            ));
+        };
+        let sectors = info.sectors;
+        if sectors != len {
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "snapshot {id} of origin {origin} has {sectors} sectors, the table has {len}"
+            ));
+        }
+        control.opened(id)?;
+        Ok((engine.shared.store.dev(), engine.shared.chunk_sectors))
+    }
+
+    /// Whether a bio covers all of its chunk that the snapshot has.
+    fn covers_chunk(&self, sector: u64, sectors: u32) -> bool {
+        let in_chunk = sector & u64::from(self.chunk_sectors - 1);
+        in_chunk == 0 && (sectors == self.chunk_sectors || sector + u64::from(sectors) == self.len)
+    }
+
+    /// Sends a bio to the worker of `engine`.
+    fn queue(&self, engine: &Engine, mut bio: MapBio<'_, BioData>) {
+        if engine.shared.failed.load(Acquire) {
+            return bio.end(Status::IOERR);
+        }
+        let op = bio.op();
+        if op != Op::Flush {
+            let left = engine.shared.left_in_chunk(bio.sector());
+            if bio.sectors() > left && bio.accept_partial(left).is_err() {
+                return bio.end(Status::IOERR);
+            }
+        }
+        if bio.is_nowait() {
+            return bio.end(Status::AGAIN);
+        }
+        let whole = self.covers_chunk(bio.sector(), bio.sectors());
+        let data = bio.data_mut();
+        data.id = Some(self.id);
+        data.whole = whole;
+        if let Err(bio) = engine.submit(bio.defer(), op == Op::Read) {
+            bio.end(Status::IOERR);
+        }
+    }
+}
+
+#[vtable]
+impl Target for SnapTarget {
+    type Data = BioData;
+
+    const NAME: &'static CStr = c"multisnap-snap";
+    const VERSION: [u32; 3] = [1, 0, 0];
+    const FEATURES: Features = Features::SINGLETON.and(Features::NOWAIT);
+
+    fn ctr(ti: &mut NewTarget<'_>, args: Args<'_>) -> Result<Self> {
+        let name = Name::of(ti);
+        ti.set_error(c"multisnap-snap: refused, see the line above");
+        let wrong = |wrong: args::Wrong<'_>| refuse!(name, wrong.errno(), "{wrong}");
+        let path = args.get(0).ok_or(args::Wrong::Missing("the origin device"));
+        let path = path.map_err(wrong)?;
+        let id = args.get(1).ok_or(args::Wrong::Missing("the snapshot id"));
+        let id = id.and_then(args::id).map_err(wrong)?;
+        if let Some(extra) = args.get(2) {
+            return Err(wrong(args::Wrong::Extra(extra)));
+        }
+        let mode = ti.mode();
+        let origin = ti.get_device(path, mode).map_err(|e| {
+            let (errno, path) = (e.to_errno(), args::Show(path));
+            refuse!(name, e, "cannot open the origin device {path}: error {errno}")
+        })?;
+        let user = User::new(origin.dev())?;
+        let (store, chunk_sectors) = Self::open(&user, &name, id, ti.len())?;
+        let store = ti.get_device_at(store, mode).map_err(|e| {
+            user.control.lock().closed(id);
+            let errno = e.to_errno();
+            refuse!(name, e, "cannot open the store device {store}: error {errno}")
+        })?;
+        ti.flush_bios(true);
+        ti.flush_supported(true);
+        ti.limit_swap_bios(true);
+        Ok(SnapTarget {
+            user,
+            id,
+            len: ti.len(),
+            chunk_sectors,
+            origin,
+            store,
+        })
+    }
+
+    fn dtr(self) {
+        self.user.control.lock().closed(self.id);
+    }
+
+    fn map(&self, bio: MapBio<'_, BioData>) {
+        match bio.op() {
+            Op::Read | Op::Write | Op::Flush => {
+                let mut bio = Some(bio);
+                self.user.with_engine(|engine| {
+                    if let Some(bio) = bio.take() {
+                        self.queue(engine, bio);
+                    }
+                });
+                // The origin's target is not loaded.
+                if let Some(bio) = bio {
+                    bio.end(Status::IOERR);
+                }
+            }
+            _ => bio.end(Status::NOTSUPP),
+        }
+    }
+
+    fn end_io(&self, mut bio: EndedBio<'_, BioData>, status: Status) {
+        let data = bio.data_mut();
+        if let Some((users, generation)) = data.counted.take() {
+            self.user.leave(users, generation);
+        }
+        if bio.data().slot.is_none() {
+            return;
+        }
+        // The record is made only now that the data is there, and the bio ends after that.
+        bio.data_mut().failed = !status.is_ok();
+        let mut bio = Some(bio);
+        self.user.with_engine(|engine| {
+            if let Some(bio) = bio.take() {
+                engine.overwritten(bio.keep());
+            }
+        });
+    }
+
+    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut Text<'_>) {
+        let origin = self.origin.dev();
+        let _ = match kind {
+            StatusKind::Info => {
+                let word = self.user.with_engine(|engine| {
+                    match engine.shared.failed.load(Relaxed) {
+                        true => "fail",
+                        false => "ok",
+                    }
+                });
+                write!(out, "{}", word.unwrap_or("no-origin"))
+            }
+            StatusKind::Table => write!(out, "{origin} {}", self.id),
+            StatusKind::Ima => {
+                let [major, minor, patch] = Self::VERSION;
+                write!(
+                    out,
+                    "target_name=multisnap-snap,target_version={major}.{minor}.{patch},\
+                     origin={origin},id={};",
+                    self.id
+                )
+            }
+        };
+    }
+
+    fn iterate_devices(&self, each: &mut EachDevice<'_>) -> Result<(), Stop> {
+        each.visit(&self.origin, 0, self.len)?;
+        each.visit(&self.store, 0, self.len.min(u64::from(self.chunk_sectors)))
+    }
+
+    fn io_hints(&self, limits: &mut Limits<'_>) {
+        let bytes = self.chunk_sectors.saturating_mul(512);
+        limits.io_min(bytes);
+        limits.io_opt(bytes);
+    }
+}

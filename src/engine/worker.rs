@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The worker of one origin: it alone drives the state machine and the store behind it.
+
+use super::{
+    bios::{BioData, Bios, OurBio},
+    checkpoint::CheckpointWriter,
+    inbox::{Events, Inbox},
+    name::{say, Name},
+    order::{self, grace, Fifo, Machine, Mode, Request, Users, World, SLOTS},
+    registry::Origin,
+    status::Published, //
+};
+use crate::dm::{
+    bio::Status,
+    bits::LazyBits,
+    device::{BlockDev, DevT},
+    io::{Flags, IoClient, PageBuf, Run},
+    kcopyd::{Kcopyd, Region, MAX_DESTS},
+    noio::NoIo,
+    queue::{Kick, Run as Runs, WorkQueue},
+    target::TargetRef,
+    time::now_ms, //
+};
+use crate::store::{
+    CheckpointWrite, Chunk, Dest, ExceptionStore, Geometry, LogWrite, SnapId, Source, Who,
+};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        Arc,
+        Completion,
+        Mutex, //
+    },
+};
+
+use super::meta::BLOCK_SECTORS;
+
+/// Blocks of the largest log write.
+const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
+
+/// A command under way, and the thread that waits for it.
+#[pin_data]
+struct Waiter {
+    #[pin]
+    done: Completion,
+    #[pin]
+    result: Mutex<Option<Result<Option<SnapId>>>>,
+}
+
+/// What runs while an origin's table is live.
+#[pin_data]
+pub(crate) struct Engine {
+    /// Under the control lock of [`Origin`]; the worker and commands take it, map() never.
+    #[pin]
+    core: Mutex<Core>,
+    inbox: Arc<Inbox>,
+    kick: Kick,
+    checkpoint: Arc<CheckpointWriter>,
+    /// Read by map() and status.
+    pub(super) shared: Arc<Shared>,
+}
+
+struct Core {
+    machine: KBox<Machine<Outside>>,
+    outside: KBox<Outside>,
+    /// Events on their way from the inbox to the machine.
+    events: Events,
+}
+
+/// What map() and status may look at without waiting for the worker.
+#[pin_data]
+pub(super) struct Shared {
+    pub(super) origin: BlockDev,
+    pub(super) store: BlockDev,
+    /// The mapped device that the engine runs for.
+    pub(super) mapped: DevT,
+    /// Sectors in a chunk, as a shift.
+    pub(super) chunk_shift: u32,
+    pub(super) chunk_sectors: u32,
+    /// Live ids; 0 means that origin writes need no look. Written while no origin bio is under
+    /// way.
+    pub(super) live: Atomic<u64>,
+    /// Counts the cuts; what [`preserved`](Self::preserved) says holds for one of them. Written
+    /// while no origin bio is under way.
+    pub(super) generation: Atomic<u64>,
+    /// Origin chunks that no live id needs any more, durably. Set by the worker only.
+    pub(super) preserved: LazyBits,
+    /// The mode is `fail`.
+    pub(super) failed: Atomic<bool>,
+    /// Origin writes between map() and their end.
+    pub(super) origin_writes: Atomic<i64>,
+    #[pin]
+    pub(super) published: Published,
+}
+
+/// What the machine acts on.
+struct Outside {
+    owner: Arc<Origin>,
+    shared: Arc<Shared>,
+    geometry: Geometry,
+    inbox: Arc<Inbox>,
+    kcopyd: Kcopyd<Inbox>,
+    io: IoClient<Inbox>,
+    checkpoint: Arc<CheckpointWriter>,
+    /// The buffer of log writes; away while one is out.
+    log_page: Option<PageBuf>,
+    /// The log write that is out.
+    log_write: Option<LogWrite>,
+    waiter: Option<Arc<Waiter>>,
+    /// When the timer runs out, in milliseconds.
+    timer: Option<u64>,
+    /// Somebody should be told.
+    event: bool,
+    name: Name,
+    handle: TargetRef,
+}
+
+/// What an engine is made of.
+pub(super) struct Parts {
+    pub(super) owner: Arc<Origin>,
+    pub(super) origin: BlockDev,
+    pub(super) store_dev: BlockDev,
+    pub(super) store: KBox<dyn ExceptionStore>,
+    pub(super) writer: crate::dm::bufio::BufioWriter,
+    pub(super) mode: Mode,
+    pub(super) preserve_on_error: bool,
+    pub(super) store_type: &'static str,
+    pub(super) name: Name,
+    pub(super) handle: TargetRef,
+}
+
+/// Pages of preserved bits; each covers some 32 thousand chunks.
+const PRESERVED_PAGES: u32 = 4096;
+
+impl Engine {
+    /// Starts the worker of an opened store.
+    #[inline(never)]
+    pub(super) fn start(parts: Parts) -> Result<Arc<Self>> {
+        let geometry = parts.store.geometry();
+        let chunks = geometry
+            .origin_sectors
+            .div_ceil(u64::from(geometry.chunk_sectors));
+        let live = parts.store.live_ids();
+        let preserved = LazyBits::new(chunks.max(1), PRESERVED_PAGES)?;
+        let published = Published::new(parts.store_type, geometry.chunk_sectors);
+        let (origin, store_dev) = (parts.origin.clone(), parts.store_dev.clone());
+        let shared = Arc::pin_init(
+            try_pin_init!(Shared {
+                origin,
+                store: store_dev,
+                mapped: parts.name.dev(),
+                chunk_shift: geometry.chunk_sectors.trailing_zeros(),
+                chunk_sectors: geometry.chunk_sectors,
+                live: Atomic::new(live),
+                generation: Atomic::new(1),
+                preserved,
+                failed: Atomic::new(parts.mode == Mode::Fail),
+                origin_writes: Atomic::new(0),
+                published <- published,
+            }? Error),
+            GFP_KERNEL,
+        )?;
+        let queue = WorkQueue::new(c"msnap")?;
+        let kick = Kick::new(&queue)?;
+        let inbox = Inbox::new(kick.clone())?;
+        let checkpoint = CheckpointWriter::new(&parts.store_dev, parts.writer, inbox.clone())?;
+        let outside = Outside {
+            owner: parts.owner,
+            shared: shared.clone(),
+            geometry,
+            inbox: inbox.clone(),
+            kcopyd: Kcopyd::new(SLOTS as u32, inbox.clone())?,
+            io: IoClient::new(parts.store_dev, inbox.clone())?,
+            checkpoint: checkpoint.clone(),
+            log_page: Some(PageBuf::new(LOG_BLOCKS)?),
+            log_write: None,
+            waiter: None,
+            timer: None,
+            event: false,
+            name: parts.name,
+            handle: parts.handle,
+        };
+        let mut machine = Machine::new(parts.store, parts.preserve_on_error, parts.mode)?;
+        shared.published.ids_changed(machine.store());
+        shared.published.update(&mut machine);
+        let events = Events::new()?;
+        let core = Core {
+            machine: KBox::new(machine, GFP_KERNEL)?,
+            outside: KBox::new(outside, GFP_KERNEL)?,
+            events,
+        };
+        let engine = Arc::pin_init(
+            pin_init!(Engine {
+                core <- new_mutex!(core),
+                inbox,
+                kick,
+                checkpoint,
+                shared,
+            }),
+            GFP_KERNEL,
+        )?;
+        engine.kick.bind(engine.clone());
+        Ok(engine)
+    }
+
+    /// Hands a bio to the worker. It comes back if the worker has gone.
+    pub(super) fn submit(&self, bio: OurBio, read: bool) -> Result<(), OurBio> {
+        self.inbox.bio(bio, read)
+    }
+
+    /// The overwrite of a whole chunk has ended.
+    pub(super) fn overwritten(&self, bio: OurBio) {
+        self.inbox.overwritten(bio);
+    }
+
+    /// Something that the worker may wait for has happened.
+    pub(super) fn look(&self) {
+        self.inbox.look();
+    }
+
+    /// Has a command carried out, and waits until it is durable. The caller holds the control
+    /// lock of the origin, so that there is one at a time.
+    pub(super) fn control(&self, command: order::Control) -> Result<Option<SnapId>> {
+        let waiter = Arc::pin_init(
+            pin_init!(Waiter {
+                done <- Completion::new(),
+                result <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        let mut core = self.core.lock();
+        core.machine.control(command)?;
+        core.outside.waiter = Some(waiter.clone());
+        drop(core);
+        self.look();
+        waiter.done.wait_for_completion();
+        let result = waiter.result.lock().take();
+        result.unwrap_or(Err(EIO))
+    }
+
+    /// Looks into the store. May wait for metadata to be read, never for anybody's bios.
+    pub(super) fn with_store<R>(&self, f: impl FnOnce(&mut dyn ExceptionStore) -> R) -> R {
+        let _noio = NoIo::enter();
+        let mut core = self.core.lock();
+        f(core.machine.store())
+    }
+
+    /// Whom to tell and name from now on, and what to do with copies that cannot be made.
+    pub(super) fn rebind(&self, name: Name, handle: TargetRef, preserve_on_error: bool) {
+        let mut core = self.core.lock();
+        core.outside.name = name;
+        core.outside.handle = handle;
+        core.machine.set_preserve_on_error(preserve_on_error);
+    }
+
+    /// Stops the worker after the last command. No bio of the origin comes any more; a
+    /// snapshot's that still comes ends with an error.
+    pub(super) fn stop(&self) {
+        let mut left = self.inbox.close();
+        while let Some(bio) = left.pop() {
+            bio.end(Status::IOERR);
+        }
+        self.checkpoint.stop();
+        self.kick.stop();
+    }
+}
+
+impl Runs for Engine {
+    fn run(&self) {
+        let _noio = NoIo::enter();
+        let mut core = self.core.lock();
+        let Core {
+            machine,
+            outside,
+            events,
+        } = &mut *core;
+        if outside.timer.is_some_and(|at| at <= now_ms()) {
+            outside.timer = None;
+            machine.timer();
+        }
+        loop {
+            let any = self.inbox.take(events);
+            outside.feed(machine, events);
+            machine.run(outside);
+            if !any {
+                break;
+            }
+        }
+        self.shared.published.update(machine);
+        if let Some(at) = outside.timer {
+            let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
+            self.inbox.look_later(ms as u32);
+        }
+        let event = core::mem::take(&mut outside.event);
+        let handle = outside.handle.clone();
+        drop(core);
+        if event {
+            handle.event();
+        }
+    }
+}
+
+impl Outside {
+    /// Gives what has arrived to the machine.
+    fn feed(&mut self, machine: &mut Machine<Outside>, events: &mut Events) {
+        events
+            .copied
+            .drain(|slot, copied| machine.copied(self, slot, copied));
+        while let Some(mut bio) = events.overwritten.pop() {
+            let data = bio.data_mut();
+            let result = if data.failed { Err(EIO) } else { Ok(()) };
+            let slot = data.slot.take().map_or(usize::MAX, usize::from);
+            machine.overwritten(self, slot, bio, result);
+        }
+        if let Some((page, result)) = events.log.take() {
+            self.log_page = Some(page);
+            if let Some(write) = self.log_write.take() {
+                machine.log_written(self, write, result);
+            }
+        }
+        if let Some((write, result)) = events.checkpoint.take() {
+            machine.checkpoint_written(self, write, result);
+        }
+        machine.read(&mut events.reads);
+        machine.write(&mut events.writes);
+    }
+
+    /// First sector of a chunk of the store.
+    fn dest_sector(&self, dest: Dest) -> u64 {
+        self.geometry.data_start + (dest.0 << self.shared.chunk_shift)
+    }
+
+    /// First sector of a chunk of the origin, and how many of it the origin has.
+    fn chunk_extent(&self, chunk: Chunk) -> (u64, u64) {
+        let start = chunk.0 << self.shared.chunk_shift;
+        let left = self.shared.origin.sectors().saturating_sub(start);
+        (start, left.min(u64::from(self.shared.chunk_sectors)))
+    }
+
+    /// Where in its chunk a bio begins.
+    fn offset(&self, bio: &OurBio) -> u64 {
+        bio.sector() & u64::from(self.shared.chunk_sectors - 1)
+    }
+
+    fn count(&self, bio: &mut OurBio, users: Users) {
+        let generation = self.owner.enter(users);
+        bio.data_mut().counted = Some((users, generation));
+    }
+}
+
+impl World for Outside {
+    type Bio = OurBio;
+    type Bios = Bios;
+
+    fn request(&self, bio: &OurBio) -> Request {
+        use crate::dm::bio::Op;
+        let BioData { id, whole, .. } = *bio.data();
+        Request {
+            who: id.map_or(Who::Origin, Who::Snapshot),
+            op: match bio.op() {
+                Op::Read => order::Op::Read,
+                Op::Flush => order::Op::Flush,
+                _ => order::Op::Write,
+            },
+            chunk: Chunk(bio.sector() >> self.shared.chunk_shift),
+            whole,
+            fua: bio.is_fua(),
+        }
+    }
+
+    fn to_origin(&mut self, bio: OurBio) {
+        let sector = bio.sector();
+        bio.submit(&self.shared.origin, sector);
+    }
+
+    fn read_origin(&mut self, mut bio: OurBio) {
+        self.count(&mut bio, Users::OriginReads);
+        let sector = bio.sector();
+        bio.submit(&self.shared.origin, sector);
+    }
+
+    fn to_store(&mut self, mut bio: OurBio, dest: Dest) {
+        self.count(&mut bio, Users::StoreChunks);
+        let sector = self.dest_sector(dest) + self.offset(&bio);
+        bio.submit(&self.shared.store, sector);
+    }
+
+    fn overwrite(&mut self, slot: usize, mut bio: OurBio, dest: Dest) {
+        bio.data_mut().slot = Some(slot as u8);
+        self.to_store(bio, dest);
+    }
+
+    fn flush_store(&mut self, bio: OurBio) {
+        bio.submit(&self.shared.store, 0);
+    }
+
+    fn end_zeroed(&mut self, bio: OurBio) {
+        bio.end_zeroed();
+    }
+
+    fn end(&mut self, bio: OurBio, result: Result) {
+        if bio.data().id.is_none() {
+            self.shared.origin_writes.fetch_sub(1, Release);
+        }
+        bio.end(result.map_or_else(Status::from, |()| Status::OK));
+    }
+
+    fn copy(&mut self, slot: usize, chunk: Chunk, from: Source, dests: &[Dest]) {
+        let slot_nr = slot as u32;
+        let (start, sectors) = self.chunk_extent(chunk);
+        let region = |sector| Region {
+            dev: &self.shared.store,
+            sector,
+            sectors,
+        };
+        let mut to = [region(0); MAX_DESTS];
+        for (region, dest) in to.iter_mut().zip(dests) {
+            region.sector = self.dest_sector(*dest);
+        }
+        let to = &to[..dests.len().min(MAX_DESTS)];
+        let result = match from {
+            Source::Origin => {
+                let from = Region {
+                    dev: &self.shared.origin,
+                    sector: start,
+                    sectors,
+                };
+                self.kcopyd.copy(slot_nr, from, to)
+            }
+            Source::Store(dest) => self.kcopyd.copy(slot_nr, region(self.dest_sector(dest)), to),
+            Source::Zero => self.kcopyd.zero(slot_nr, to),
+            Source::Lost => Err(EIO),
+        };
+        if result.is_err() {
+            crate::dm::kcopyd::CopyDone::copy_done(&*self.inbox, slot_nr, true, 0);
+        }
+    }
+
+    fn write_log(&mut self, write: LogWrite) {
+        let Some(mut page) = self.log_page.take() else {
+            // Cannot be: the machine has one log write out at a time.
+            return say!(pr_err, "{}: log buffer lost", self.name);
+        };
+        for (to, from) in page.iter_mut().zip(write.buf.iter().take(write.count)) {
+            to.copy_from_slice(from);
+        }
+        let run = Run {
+            sector: write.nr * BLOCK_SECTORS,
+            first: 0,
+            blocks: write.count as u32,
+        };
+        let seq = write.seq;
+        self.log_write = Some(write);
+        self.io
+            .write_async(page, &[run], Flags::PREFLUSH | Flags::FUA, seq);
+    }
+
+    fn write_checkpoint(&mut self, write: CheckpointWrite) {
+        self.checkpoint.write(write);
+    }
+
+    fn preserved(&mut self, chunk: Chunk) {
+        let generation = self.shared.generation.load(Relaxed);
+        self.shared.preserved.set(chunk.0, generation);
+    }
+
+    fn cut(&mut self, _id: SnapId) {
+        self.shared.generation.fetch_add(1, Release);
+        self.shared.live.fetch_add(1, Release);
+        self.shared.published.ids_stale();
+    }
+
+    fn enter(&mut self, users: Users) -> grace::Generation {
+        self.owner.enter(users)
+    }
+
+    fn leave(&mut self, users: Users, generation: grace::Generation) {
+        self.owner.leave(users, generation);
+    }
+
+    fn ask(&mut self, users: Users) -> grace::Ticket {
+        self.owner.ask(users)
+    }
+
+    fn passed(&mut self, users: Users, ticket: grace::Ticket) -> bool {
+        self.owner.passed(users, ticket)
+    }
+
+    fn later(&mut self, ms: u32) {
+        let at = now_ms() + u64::from(ms);
+        self.timer = Some(self.timer.map_or(at, |old| old.min(at)));
+    }
+
+    fn control_done(&mut self, result: Result<Option<SnapId>>) {
+        if let Some(waiter) = self.waiter.take() {
+            *waiter.result.lock() = Some(result);
+            waiter.done.complete_all();
+        }
+    }
+
+    fn mode_changed(&mut self, mode: Mode, why: Error) {
+        self.shared.failed.store(mode == Mode::Fail, Release);
+        self.event = true;
+        let (origin, store) = (self.owner.dev, self.shared.store.dev());
+        let name = &self.name;
+        match mode {
+            Mode::Rw => say!(pr_info, "{name}: store {store} has room again"),
+            Mode::Full => say!(
+                pr_warn,
+                "{name}: store {store} is full: grow it or delete snapshots of origin {origin}"
+            ),
+            Mode::Ro | Mode::Fail => say!(
+                pr_err,
+                "{name}: store {store} failed with error {}: snapshots of origin {origin} answer \
+                 EIO until it is loaded again",
+                why.to_errno()
+            ),
+        }
+    }
+}
+
+impl Shared {
+    /// Number of live snapshots.
+    pub(super) fn live_ids(&self) -> u64 {
+        self.live.load(Acquire)
+    }
+
+    /// Whether no live id needs this chunk of the origin any more, durably.
+    pub(super) fn is_preserved(&self, chunk: u64) -> bool {
+        self.preserved.test(chunk, self.generation.load(Acquire))
+    }
+}
+
+// A bio keeps its slot's number in a byte.
+const _: () = assert!(SLOTS <= u8::MAX as usize);

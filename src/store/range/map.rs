@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tree of exceptions: records of ranges of ids, by chunk.
+//!
+//! Records of one chunk never overlap. A live id's span (see
+//! [`Snaps::span_start`](crate::store::snaps::Snaps::span_start)) is within one record or outside
+//! of all. An id without a record shares the origin's content.
+
+use crate::store::{
+    blocks::Blocks,
+    format::TREE_MAP,
+    meta::Meta,
+    tree::Tree,
+    types::{Dest, Value},
+};
+use kernel::prelude::*;
+
+/// Set in the value of a record that says zero.
+const ZERO: u64 = 1 << 63;
+/// Set in the value of a record that says lost.
+const LOST: u64 = 1 << 62;
+
+/// The word for a value.
+pub(super) fn word_of(value: Value) -> u64 {
+    match value {
+        Value::Chunk(dest) => dest.0,
+        Value::Zero => ZERO,
+        Value::Lost => LOST,
+    }
+}
+
+/// The value that a word stands for, in a data area of `chunks` chunks. `EILSEQ` if there is none.
+pub(super) fn value_of(word: u64, chunks: u64) -> Result<Value> {
+    match word {
+        ZERO => Ok(Value::Zero),
+        LOST => Ok(Value::Lost),
+        dest if dest < chunks => Ok(Value::Chunk(Dest(dest))),
+        _ => Err(EILSEQ),
+    }
+}
+
+/// One record: what ids `lo` to `hi` hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rec {
+    pub(super) lo: u64,
+    pub(super) hi: u64,
+    pub(super) word: u64,
+}
+
+impl Rec {
+    /// The chunk of the store that it names.
+    pub(super) fn dest(&self) -> Option<u64> {
+        (self.word & (ZERO | LOST) == 0).then_some(self.word)
+    }
+}
+
+/// The tree of exceptions.
+pub(super) struct Map {
+    pub(super) tree: Tree<4, 2>,
+}
+
+impl Map {
+    pub(super) fn load<B: Blocks>(m: &mut Meta<B>, root: (u64, u16), epoch: u64) -> Result<Self> {
+        let tree = Tree::load(m, TREE_MAP as u16, root.0, root.1, epoch)?;
+        Ok(Self { tree })
+    }
+
+    /// The record of `chunk` that `id` is in.
+    pub(super) fn at<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64, id: u64) -> Result<Option<Rec>> {
+        let entry = self.tree.at_or_before(m, &[chunk, id])?;
+        let rec = entry.map(|e| check(chunk, e)).transpose()?.flatten();
+        Ok(rec.filter(|rec| rec.hi >= id))
+    }
+
+    /// The first record of `chunk` whose lower end is not below `lo`.
+    pub(super) fn from<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        chunk: u64,
+        lo: u64,
+    ) -> Result<Option<Rec>> {
+        let entry = self.tree.at_or_after(m, &[chunk, lo])?;
+        Ok(entry.map(|e| check(chunk, e)).transpose()?.flatten())
+    }
+
+    /// The first chunk from `chunk` on that has a record.
+    pub(super) fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>> {
+        let entry = self.tree.at_or_after(m, &[chunk, 0])?;
+        Ok(entry.map(|entry| entry[0]))
+    }
+
+    /// Calls `f` for each record of `chunk`, in order.
+    pub(super) fn each<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        chunk: u64,
+        mut f: impl FnMut(&Rec),
+    ) -> Result {
+        let mut lo = 0;
+        while let Some(rec) = self.from(m, chunk, lo)? {
+            f(&rec);
+            match rec.hi.checked_add(1) {
+                Some(next) => lo = next,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a record, in place of one with the same lower end.
+    pub(super) fn put<B: Blocks>(&mut self, m: &mut Meta<B>, chunk: u64, rec: &Rec) -> Result {
+        self.tree.insert(m, &[chunk, rec.lo, rec.hi, rec.word])?;
+        Ok(())
+    }
+
+    /// Removes a record.
+    pub(super) fn remove<B: Blocks>(&mut self, m: &mut Meta<B>, chunk: u64, lo: u64) -> Result {
+        self.tree.remove(m, &[chunk, lo])?;
+        Ok(())
+    }
+}
+
+/// The record that an entry is, if it is one of `chunk`.
+fn check(chunk: u64, entry: [u64; 4]) -> Result<Option<Rec>> {
+    let [of, lo, hi, word] = entry;
+    if of != chunk {
+        return Ok(None);
+    }
+    if hi < lo {
+        return Err(EILSEQ);
+    }
+    Ok(Some(Rec { lo, hi, word }))
+}

@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The snapshots: their rows, which of them are live, and what sizes the origin had.
+//!
+//! Rows are read from their tree when they are asked for. What the I/O path needs is in core: the
+//! live ids as ranges, and for a live snapshot that has sub-snapshots the number of the next one.
+
+use super::{
+    blocks::Blocks,
+    format::{self, TREE_DYING, TREE_LIVE, TREE_SIZES, TREE_SNAPS},
+    live::{Change, Ranges},
+    meta::Meta,
+    tree::Tree,
+    types::{Chunk, SnapId, SnapInfo},
+};
+use kernel::prelude::*;
+
+/// Words of a row: id, time, sectors, flags, state, three spare ones, eight of name.
+const ROW: usize = 16;
+/// Word with the state of a snapshot.
+const STATE: usize = 4;
+/// First word of the name.
+const NAME: usize = 8;
+/// State of a snapshot whose deletion is recorded.
+const DELETED: u64 = 1;
+
+/// First word of the keys of the tree of live ids: what the second word and the value are.
+const CLASS_TOP: u64 = 0;
+/// The ends of a range of numbers of sub-snapshots.
+const CLASS_SUB: u64 = 1;
+/// A live id, and the number that its next sub-snapshot gets.
+const CLASS_NEXT: u64 = 2;
+
+/// What stands for the number of a sweep in the tree of dying ids before an id is forgotten.
+const NOT_YET: u64 = u64::MAX;
+
+/// Entries that one `Swept` record removes at most.
+const SWEPT_MAX: usize = 16;
+
+/// The snapshot table.
+pub(super) struct Snaps {
+    rows: Tree<ROW, 1>,
+    live: Tree<3, 2>,
+    dying: Tree<2, 2>,
+    sizes: Tree<2, 1>,
+    /// Live ids.
+    tops: Ranges,
+    /// Live sub-snapshots, by their whole numbers.
+    subs: Ranges,
+    /// Live ids that have or had sub-snapshots, and the next number; sorted.
+    nexts: KVVec<(u32, u32)>,
+    /// First id with each size of the origin, and the size; sorted, sizes ascending.
+    history: KVVec<(u32, u64)>,
+    next_id: u64,
+    count: u64,
+}
+
+/// Roots and depths of the trees.
+pub(super) struct Roots(pub(super) [(u64, u16); format::MAX_TREES]);
+
+impl Snaps {
+    /// Reads what is kept in core.
+    pub(super) fn load<B: Blocks>(
+        m: &mut Meta<B>,
+        roots: &Roots,
+        epoch: u64,
+        next_id: u64,
+        count: u64,
+    ) -> Result<Self> {
+        let root = |n: usize| roots.0[n];
+        let (rows, live) = (root(TREE_SNAPS), root(TREE_LIVE));
+        let (dying, sizes) = (root(TREE_DYING), root(TREE_SIZES));
+        let mut snaps = Self {
+            rows: Tree::load(m, TREE_SNAPS as u16, rows.0, rows.1, epoch)?,
+            live: Tree::load(m, TREE_LIVE as u16, live.0, live.1, epoch)?,
+            dying: Tree::load(m, TREE_DYING as u16, dying.0, dying.1, epoch)?,
+            sizes: Tree::load(m, TREE_SIZES as u16, sizes.0, sizes.1, epoch)?,
+            tops: Ranges::new(),
+            subs: Ranges::new(),
+            nexts: KVVec::new(),
+            history: KVVec::new(),
+            next_id,
+            count: 0,
+        };
+        snaps.load_live(m)?;
+        snaps.load_sizes(m)?;
+        if snaps.count != count {
+            return Err(EILSEQ);
+        }
+        Ok(snaps)
+    }
+
+    fn load_live<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result {
+        let mut key = [CLASS_TOP, 0];
+        while let Some([class, lo, hi]) = self.live.at_or_after(m, &key)? {
+            let id = |n: u64| u32::try_from(n).map_err(|_| EILSEQ);
+            match class {
+                CLASS_TOP if lo >= 1 && hi < self.next_id => self.tops.push(lo, hi)?,
+                CLASS_SUB => {
+                    let (first, last) = (SnapId(lo), SnapId(hi));
+                    let made = u64::from(last.id()) < self.next_id && last.is_sub();
+                    if !made || first.id() != last.id() {
+                        return Err(EILSEQ);
+                    }
+                    self.subs.push(lo, hi)?;
+                }
+                CLASS_NEXT if self.tops.contains(lo) => {
+                    self.nexts.push((id(lo)?, id(hi)?), GFP_KERNEL)?;
+                }
+                _ => return Err(EILSEQ),
+            }
+            if class != CLASS_NEXT {
+                let n = (hi - lo).checked_add(1).ok_or(EILSEQ)?;
+                self.count = self.count.checked_add(n).ok_or(EILSEQ)?;
+            }
+            key = match lo.checked_add(1) {
+                Some(lo) => [class, lo],
+                None => [class + 1, 0],
+            };
+        }
+        Ok(())
+    }
+
+    fn load_sizes<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result {
+        let mut key = [0];
+        while let Some([first, sectors]) = self.sizes.at_or_after(m, &key)? {
+            let last = self.history.last().map_or(0, |last| last.1);
+            if first >= self.next_id || sectors <= last {
+                return Err(EILSEQ);
+            }
+            let first = u32::try_from(first).map_err(|_| EILSEQ)?;
+            self.history.push((first, sectors), GFP_KERNEL)?;
+            key = [u64::from(first) + 1];
+        }
+        Ok(())
+    }
+
+    /// Enters the roots of the trees.
+    pub(super) fn roots(&self, roots: &mut Roots) {
+        roots.0[TREE_SNAPS] = (self.rows.root(), self.rows.depth());
+        roots.0[TREE_LIVE] = (self.live.root(), self.live.depth());
+        roots.0[TREE_DYING] = (self.dying.root(), self.dying.depth());
+        roots.0[TREE_SIZES] = (self.sizes.root(), self.sizes.depth());
+    }
+
+    // --- who is live -------------------------------------------------------------------------
+
+    /// Number of live ids.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The next id of a snapshot of the origin.
+    pub(super) fn next_top(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Whether `id` is live.
+    pub(super) fn is_live(&self, id: SnapId) -> bool {
+        if id.is_sub() {
+            self.subs.contains(id.0)
+        } else {
+            self.tops.contains(id.id().into())
+        }
+    }
+
+    /// The live id with the smallest number not below `from`.
+    pub(super) fn next_live(&self, from: SnapId) -> Option<SnapId> {
+        // Whatever `from` is, it is not above the snapshot itself.
+        let top = self.tops.next(from.id().into()).map(top_id);
+        let sub = self.subs.next(from.0).map(SnapId);
+        match (top, sub) {
+            (Some(top), Some(sub)) => Some(top.min(sub)),
+            (top, sub) => top.or(sub),
+        }
+    }
+
+    /// The live id with the largest number not above `to`.
+    pub(super) fn prev_live(&self, to: SnapId) -> Option<SnapId> {
+        let whole = if to.is_sub() {
+            to.id().checked_sub(1)
+        } else {
+            Some(to.id())
+        };
+        let top = whole.and_then(|id| self.tops.prev(id.into())).map(top_id);
+        top.max(self.subs.prev(to.0).map(SnapId))
+    }
+
+    /// The first run of live ids from `from` on.
+    pub(super) fn live_range(&self, from: SnapId) -> Option<(SnapId, SnapId)> {
+        let top = self
+            .tops
+            .range(from.id().into())
+            .map(|(lo, hi)| (top_id(lo), top_id(hi)));
+        let sub = self
+            .subs
+            .range(from.0)
+            .map(|(lo, hi)| (SnapId(lo), SnapId(hi)));
+        match (top, sub) {
+            (Some(top), Some(sub)) if sub.0 < top.0 => Some(sub),
+            (Some(mut top), Some(sub)) => {
+                // Sub-snapshots of ids within the run stand between those.
+                if sub.0 < top.1 {
+                    top.1 = top_id(u64::from(sub.0.id()) - 1).max(top.0);
+                }
+                Some(top)
+            }
+            (top, sub) => top.or(sub),
+        }
+    }
+
+    /// The number that the next sub-snapshot of `id` gets.
+    fn next_sub(&self, id: u32) -> u32 {
+        match self.nexts.binary_search_by_key(&id, |next| next.0) {
+            Ok(i) => self.nexts[i].1,
+            Err(_) => 0,
+        }
+    }
+
+    /// First number of the span of `id`, which ends with it: the sub-snapshots it may still get,
+    /// and itself.
+    pub(super) fn span_start(&self, id: SnapId) -> SnapId {
+        if id.is_sub() {
+            id
+        } else {
+            SnapId::sub(id.id(), self.next_sub(id.id()))
+        }
+    }
+
+    /// The part of [`lo`, `hi`] from the first live id's span to the last live id.
+    pub(super) fn trim(&self, lo: u64, hi: u64) -> Option<(u64, u64)> {
+        if lo > hi {
+            return None;
+        }
+        let first = self.next_live(SnapId(lo)).filter(|id| id.0 <= hi)?;
+        let last = self.prev_live(SnapId(hi))?;
+        Some((self.span_start(first).0.max(lo), last.0))
+    }
+
+    /// The newest id that exists, live or not.
+    pub(super) fn newest(&self) -> Option<SnapId> {
+        let id = self.next_id.checked_sub(1).filter(|id| *id != 0)?;
+        Some(top_id(id))
+    }
+
+    // --- sizes -------------------------------------------------------------------------------
+
+    /// No id below this reaches as far as `chunk`. `None` if no id at all does.
+    pub(super) fn first_needing(&self, chunk: Chunk, chunk_sectors: u32) -> Option<SnapId> {
+        let begin = chunk.0.checked_mul(chunk_sectors.into())?;
+        let i = self.history.partition_point(|size| size.1 <= begin);
+        self.history.get(i).map(|size| SnapId::sub(size.0, 0))
+    }
+
+    // --- rows --------------------------------------------------------------------------------
+
+    /// The row of `id`, live or not.
+    pub(super) fn row<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result<Option<SnapInfo>> {
+        let Some(row) = self.rows.get(m, &[id.0])? else {
+            return Ok(None);
+        };
+        let mut name = [0; 64];
+        for (to, word) in name.chunks_exact_mut(8).zip(&row[NAME..]) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        name[63] = 0;
+        Ok(Some(SnapInfo {
+            id,
+            created: row[1],
+            sectors: row[2],
+            flags: row[3],
+            name,
+        }))
+    }
+
+    /// Whether the deletion of `id` is recorded. `ENOENT` if there is no such row.
+    pub(super) fn is_deleted<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result<bool> {
+        let row = self.rows.get(m, &[id.0])?.ok_or(ENOENT)?;
+        Ok(row[STATE] == DELETED)
+    }
+
+    /// Blocks that any one change of the table needs at most.
+    pub(super) fn blocks_per_change(&self) -> usize {
+        // The most is done when an id is forgotten: a row, two changes of ranges and one of the
+        // next number, two of dying ids.
+        let rows = self.rows.max_blocks_per_op() + 2;
+        let live = 3 * (self.live.max_blocks_per_op() + 2);
+        let dying = 2 * (self.dying.max_blocks_per_op() + 2);
+        rows + live + dying + self.sizes.max_blocks_per_op()
+    }
+
+    /// Blocks that the removal of swept ids needs at most.
+    pub(super) fn blocks_per_swept(&self) -> usize {
+        SWEPT_MAX * (self.dying.max_blocks_per_op() + 1)
+    }
+
+    /// Makes sure that the next change needs no memory.
+    pub(super) fn reserve(&mut self) -> Result {
+        self.tops.reserve()?;
+        self.subs.reserve()?;
+        self.nexts.reserve(1, GFP_KERNEL)?;
+        Ok(self.history.reserve(1, GFP_KERNEL)?)
+    }
+
+    /// The id that the next snapshot (of the origin, or of `parent`) gets.
+    pub(super) fn next_number(&self, parent: Option<SnapId>) -> Result<SnapId> {
+        let Some(parent) = parent else {
+            let id = u32::try_from(self.next_id).map_err(|_| ENOSPC)?;
+            return Ok(SnapId::top(id));
+        };
+        if parent.is_sub() {
+            return Err(EINVAL);
+        }
+        if !self.is_live(parent) {
+            return Err(ENOENT);
+        }
+        let sub = self.next_sub(parent.id());
+        if sub == SnapId::ITSELF {
+            return Err(ENOSPC);
+        }
+        Ok(SnapId::sub(parent.id(), sub))
+    }
+
+    // --- changes, as records say them --------------------------------------------------------
+
+    /// Makes the snapshot `id`, which must be the next. `EILSEQ` if it is not.
+    pub(super) fn create<B: Blocks>(
+        &mut self,
+        m: &mut Meta<B>,
+        id: SnapId,
+        created: u64,
+        sectors: u64,
+        flags: u64,
+    ) -> Result {
+        let parent = id.is_sub().then_some(SnapId::top(id.id()));
+        if self.next_number(parent) != Ok(id) {
+            return Err(EILSEQ);
+        }
+        self.reserve()?;
+        let mut row = [0; ROW];
+        row[..4].copy_from_slice(&[id.0, created, sectors, flags]);
+        self.rows.insert(m, &row)?;
+        if id.is_sub() {
+            let change = self.subs.plan_insert(id.0);
+            self.subs.apply(&change)?;
+            self.change_live(m, CLASS_SUB, &change)?;
+            self.set_next(m, id.id(), id.sub_id() + 1)?;
+        } else {
+            let n = u64::from(id.id());
+            let change = self.tops.plan_insert(n);
+            self.tops.apply(&change)?;
+            self.change_live(m, CLASS_TOP, &change)?;
+            self.next_id = n + 1;
+            let last = self.history.last().map_or(0, |last| last.1);
+            if sectors < last {
+                return Err(EILSEQ);
+            }
+            if sectors > last {
+                self.sizes.insert(m, &[n, sectors])?;
+                self.history
+                    .push_within_capacity((id.id(), sectors))
+                    .map_err(|_| ENOMEM)?;
+            }
+        }
+        self.count = self.count.checked_add(1).ok_or(EILSEQ)?;
+        Ok(())
+    }
+
+    /// Names the snapshot `id`. `EILSEQ` if there is none.
+    pub(super) fn name<B: Blocks>(
+        &mut self,
+        m: &mut Meta<B>,
+        id: SnapId,
+        name: &[u64; 8],
+    ) -> Result {
+        let mut row = self.rows.get(m, &[id.0])?.ok_or(EILSEQ)?;
+        row[NAME..].copy_from_slice(name);
+        self.rows.insert(m, &row)?;
+        Ok(())
+    }
+
+    /// Marks the live snapshot `id` as deleted.
+    pub(super) fn delete<B: Blocks>(&mut self, m: &mut Meta<B>, id: SnapId) -> Result {
+        let mut row = self.rows.get(m, &[id.0])?.ok_or(EILSEQ)?;
+        if !self.is_live(id) || row[STATE] != 0 {
+            return Err(EILSEQ);
+        }
+        row[STATE] = DELETED;
+        self.rows.insert(m, &row)?;
+        self.dying.insert(m, &[NOT_YET, id.0])?;
+        Ok(())
+    }
+
+    /// Takes the deleted snapshot `id` out of the live ones; its chunks are for the sweep that
+    /// comes after number `pass`.
+    pub(super) fn forget<B: Blocks>(&mut self, m: &mut Meta<B>, id: SnapId, pass: u64) -> Result {
+        if !self.is_live(id) || pass == NOT_YET {
+            return Err(EILSEQ);
+        }
+        self.reserve()?;
+        if !self.dying.remove(m, &[NOT_YET, id.0])? {
+            return Err(EILSEQ);
+        }
+        self.dying.insert(m, &[pass, id.0])?;
+        self.rows.remove(m, &[id.0])?;
+        if id.is_sub() {
+            let change = self.subs.plan_remove(id.0);
+            self.subs.apply(&change)?;
+            self.change_live(m, CLASS_SUB, &change)?;
+        } else {
+            let n = u64::from(id.id());
+            let change = self.tops.plan_remove(n);
+            self.tops.apply(&change)?;
+            self.change_live(m, CLASS_TOP, &change)?;
+            if let Ok(i) = self.nexts.binary_search_by_key(&id.id(), |next| next.0) {
+                self.nexts[i..].rotate_left(1);
+                self.nexts.pop();
+                self.live.remove(m, &[CLASS_NEXT, n])?;
+            }
+        }
+        self.count = self.count.checked_sub(1).ok_or(EILSEQ)?;
+        Ok(())
+    }
+
+    /// Sweep number `pass` has seen everything: removes some of the dying ids that were there
+    /// when it began.
+    pub(super) fn swept<B: Blocks>(&mut self, m: &mut Meta<B>, pass: u64) -> Result {
+        for _ in 0..SWEPT_MAX {
+            match self.dying.first(m)? {
+                Some(key) if key[0] < pass => self.dying.remove(m, &key)?,
+                _ => break,
+            };
+        }
+        Ok(())
+    }
+
+    /// The number of the last sweep that did not see all of a forgotten id, the smallest one.
+    pub(super) fn oldest_dying<B: Blocks>(&self, m: &mut Meta<B>) -> Result<Option<u64>> {
+        let first = self.dying.first(m)?;
+        Ok(first.map(|[pass, _]| pass).filter(|pass| *pass != NOT_YET))
+    }
+
+    /// A snapshot whose deletion is recorded and that is still live.
+    pub(super) fn not_forgotten<B: Blocks>(&self, m: &mut Meta<B>) -> Result<Option<SnapId>> {
+        let entry = self.dying.at_or_after(m, &[NOT_YET, 0])?;
+        Ok(entry.map(|[_, id]| SnapId(id)))
+    }
+
+    /// Shows the nodes of all its trees to `f`.
+    #[cfg(not(MODULE))]
+    pub(super) fn walk_nodes<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        mut f: impl FnMut(u64) -> Result,
+    ) -> Result {
+        use super::tree::Seen;
+        fn nr<const N: usize>(seen: Seen<N>, f: &mut impl FnMut(u64) -> Result) -> Result {
+            match seen {
+                Seen::Node { nr, .. } => f(nr),
+                Seen::Entry(_) => Ok(()),
+            }
+        }
+        self.rows.walk(m, |seen| nr(seen, &mut f))?;
+        self.live.walk(m, |seen| nr(seen, &mut f))?;
+        self.dying.walk(m, |seen| nr(seen, &mut f))?;
+        self.sizes.walk(m, |seen| nr(seen, &mut f))
+    }
+
+    fn set_next<B: Blocks>(&mut self, m: &mut Meta<B>, id: u32, next: u32) -> Result {
+        match self.nexts.binary_search_by_key(&id, |next| next.0) {
+            Ok(i) => self.nexts[i].1 = next,
+            Err(i) => {
+                self.nexts
+                    .push_within_capacity((id, next))
+                    .map_err(|_| ENOMEM)?;
+                self.nexts[i..].rotate_right(1);
+            }
+        }
+        self.live.insert(m, &[CLASS_NEXT, id.into(), next.into()])?;
+        Ok(())
+    }
+
+    fn change_live<B: Blocks>(&mut self, m: &mut Meta<B>, class: u64, change: &Change) -> Result {
+        if let Some(out) = change.out {
+            self.live.remove(m, &[class, out])?;
+        }
+        for (lo, hi) in change.put.into_iter().flatten() {
+            self.live.insert(m, &[class, lo, hi])?;
+        }
+        Ok(())
+    }
+}
+
+/// The snapshot whose number in the set of live ids is `n`.
+fn top_id(n: u64) -> SnapId {
+    // The set holds numbers that fit only.
+    SnapId::top(u32::try_from(n).unwrap_or(u32::MAX))
+}
