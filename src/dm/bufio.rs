@@ -49,8 +49,7 @@ pub(crate) trait Seal: 'static {
 }
 
 /// `dm_bufio_read` or `dm_bufio_new`.
-type GetFn =
-    unsafe extern "C" fn(*mut ffi::BufioClient, u64, *mut *mut ffi::Buffer) -> *mut c_void;
+type GetFn = unsafe extern "C" fn(*mut ffi::BufioClient, u64, *mut *mut ffi::Buffer) -> *mut c_void;
 
 /// # Invariants
 ///

@@ -43,7 +43,7 @@ struct target_type *ms_target_register(const struct ms_target_desc *desc)
 	struct target_type *type;
 	int r;
 
-	type = kzalloc(sizeof(*type), GFP_KERNEL);
+	type = kzalloc_obj(*type);
 	if (!type)
 		return ERR_PTR(-ENOMEM);
 	type->name = desc->name;

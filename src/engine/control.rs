@@ -63,6 +63,11 @@ impl Control {
         self.instances
     }
 
+    /// Whether the engine runs for this table.
+    pub(super) fn is_owner(&self, instance: u64) -> bool {
+        self.owner.as_ref().is_some_and(|o| o.instance == instance)
+    }
+
     /// A snapshot's target was made.
     pub(super) fn opened(&mut self, id: SnapId) -> Result {
         if let Some(entry) = self.open.iter_mut().find(|e| e.0 == id) {

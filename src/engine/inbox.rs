@@ -91,7 +91,7 @@ impl Events {
 
 struct Inner {
     events: Events,
-    /// The worker has gone; nothing is taken in any more.
+    /// The worker is about to go; no bio is taken in any more.
     closed: bool,
 }
 
@@ -175,14 +175,9 @@ impl Inbox {
         true
     }
 
-    /// Takes in no more bios, and returns those that came too late.
-    pub(super) fn close(&self) -> Bios {
-        let mut left = Bios::default();
-        let mut inner = self.inner.lock();
-        inner.closed = true;
-        left.append(&mut inner.events.reads);
-        left.append(&mut inner.events.writes);
-        left
+    /// Takes in no more bios; other events still arrive.
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     name::{refuse, say, Name},
     order::{Control, Mode as EngineMode},
     registry::User,
-    worker::{Engine, Parts}, //
+    worker::{Engine, Loaded, Parts}, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
@@ -203,12 +203,11 @@ impl OriginTarget {
         Ok(open)
     }
 
-    /// Opens the store for good and starts the worker.
+    /// Opens the store for good.
+    // Not inlined, like `Engine::start`: their frames are large and must not add up.
     #[inline(never)]
-    fn start(&self) -> Result<Arc<Engine>> {
-        let origin = self.origin.open(self.mode)?;
-        let store_dev = self.store.open(self.mode)?;
-        let open = self.open_store(&store_dev, &origin)?;
+    fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<Loaded> {
+        let open = self.open_store(store_dev, origin)?;
         let writer = open.blocks().writer();
         let mode = if open.is_read_only() {
             EngineMode::Ro
@@ -219,13 +218,23 @@ impl OriginTarget {
             let s = store_dev.dev();
             refuse!(self.name, e.errno(), "store {s} {e}")
         })?;
+        Ok(Loaded {
+            store,
+            writer,
+            mode,
+        })
+    }
+
+    /// Opens the store for good and starts the worker.
+    fn start(&self) -> Result<Arc<Engine>> {
+        let origin = self.origin.open(self.mode)?;
+        let store_dev = self.store.open(self.mode)?;
+        let loaded = self.load_store(&store_dev, &origin)?;
         Engine::start(Parts {
             owner: Arc::clone(&self.user),
             origin,
             store_dev,
-            store,
-            writer,
-            mode,
+            loaded,
             preserve_on_error: self.args.preserve_on_error,
             store_type: self.args.store_type.name(),
             name: self.name,
@@ -236,54 +245,77 @@ impl OriginTarget {
     /// Binds the engine to this table; starts it if there is none.
     fn bind(&self) -> Result {
         let mut control = self.user.control.lock();
-        if control.owner.as_ref().is_some_and(|o| o.instance == self.instance) {
+        if !control.is_owner(self.instance) {
+            let engine = self.user.exclusive(|| {
+                self.check_others(&control)?;
+                let engine = match self.user.engine() {
+                    Some(engine) => {
+                        engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
+                        engine
+                    }
+                    None => self.start()?,
+                };
+                self.user.set_engine(Some(engine.clone()));
+                Ok(engine)
+            })?;
+            self.engine.populate(engine);
+            control.owner = Some(Owner {
+                instance: self.instance,
+                name: self.name,
+                handle: self.handle.clone(),
+                args: self.args,
+                store: self.store.dev(),
+            });
+        }
+        self.grow()
+    }
+
+    /// Makes a growth of the devices durable before the first bio that may rest on it.
+    fn grow(&self) -> Result {
+        let Some(engine) = self.engine() else {
+            return Err(EIO);
+        };
+        if self.mode == Mode::ReadOnly {
             return Ok(());
         }
-        self.check_others(&control)?;
-        let engine = match self.user.engine() {
-            Some(engine) => {
-                engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
-                engine
-            }
-            None => self.start()?,
-        };
-        if self.mode == Mode::ReadWrite {
-            let store = self.store.open(Mode::ReadOnly)?.sectors();
-            let grown = engine.control(Control::Resize {
-                origin: self.handle.len(),
-                store: store - store % BLOCK_SECTORS,
-            });
-            if let Err(e) = grown {
-                let errno = e.to_errno();
-                return Err(refuse!(
-                    self.name,
-                    e,
-                    "the new sizes cannot be recorded: error {errno}"
-                ));
-            }
+        let geometry = engine.with_store(|store| store.geometry());
+        let store = self.store.open(Mode::ReadOnly)?.sectors();
+        let data = store.saturating_sub(geometry.data_start);
+        let origin = self.handle.len();
+        let origin_grew = origin > geometry.origin_sectors;
+        if !origin_grew && data / u64::from(geometry.chunk_sectors) <= geometry.data_chunks {
+            return Ok(());
         }
-        self.engine.populate(engine.clone());
-        self.user.set_engine(Some(engine));
-        control.owner = Some(Owner {
-            instance: self.instance,
-            name: self.name,
-            handle: self.handle.clone(),
-            args: self.args,
-            store: self.store.dev(),
+        let grown = engine.control(Control::Resize {
+            origin,
+            store: store - store % BLOCK_SECTORS,
         });
-        Ok(())
+        let Err(e) = grown else { return Ok(()) };
+        let errno = e.to_errno();
+        let refused = refuse!(
+            self.name,
+            e,
+            "the new sizes cannot be recorded: error {errno}"
+        );
+        // Without more room in the store the origin can go on.
+        if origin_grew {
+            Err(refused)
+        } else {
+            Ok(())
+        }
     }
 
     /// The last table goes: everything is written, and the store marked clean.
     fn unbind(&self) {
         let mut control = self.user.control.lock();
-        if control.owner.as_ref().is_none_or(|o| o.instance != self.instance) {
+        if !control.is_owner(self.instance) {
             return;
         }
         control.owner = None;
         control.drop_pending(&self.user);
         let Some(engine) = self.engine() else { return };
-        self.user.set_engine(None);
+        // The engine stays known until it is quiet, since bios under way report to it.
+        engine.close();
         let shared = &engine.shared;
         // The clean mark says: the origin is as it was when we last saw it.
         let clean = (self.mode == Mode::ReadWrite)
@@ -302,6 +334,7 @@ impl OriginTarget {
                 e.to_errno()
             );
         }
+        self.user.set_engine(None);
         engine.stop();
     }
 }
@@ -341,11 +374,14 @@ impl Target for OriginTarget {
             engine: SetOnce::new(),
         };
         let control = this.user.control.lock();
-        this.check_others(&control)?;
-        if control.owner.is_none() {
-            // Says what is wrong with the store while the old table is still there.
-            this.open_store(&store_dev, &origin_dev)?;
-        }
+        this.user.exclusive(|| {
+            this.check_others(&control)?;
+            if control.owner.is_none() {
+                // Says what is wrong with the store while the old table is still there.
+                this.open_store(&store_dev, &origin_dev)?;
+            }
+            Ok(())
+        })?;
         drop(control);
         Ok(this)
     }
@@ -401,7 +437,7 @@ impl Target for OriginTarget {
     fn postsuspend(&self) {
         if let Some(engine) = self.engine() {
             let mut control = self.user.control.lock();
-            if control.owner.as_ref().is_some_and(|o| o.instance == self.instance) {
+            if control.is_owner(self.instance) {
                 control.cut_pending(&self.user, engine, &self.name, &self.handle);
             }
         }

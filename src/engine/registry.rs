@@ -32,9 +32,11 @@ static REGISTRY: Global<Registry> = Global::new();
 /// All origins.
 #[pin_data]
 pub(crate) struct Registry {
-    /// Taken before any other lock.
     #[pin]
     entries: Mutex<KVec<Entry>>,
+    /// Held while a store is chosen for an origin and opened, so that no store gets two.
+    #[pin]
+    exclusive: Mutex<()>,
 }
 
 struct Entry {
@@ -97,7 +99,10 @@ pub(super) struct Brief {
 /// Makes the registry; the answer is dropped when the module goes.
 pub(crate) fn init() -> Result<Filled<Registry>> {
     let registry = Arc::pin_init(
-        pin_init!(Registry { entries <- new_mutex!(KVec::new()) }),
+        pin_init!(Registry {
+            entries <- new_mutex!(KVec::new()),
+            exclusive <- new_mutex!(()),
+        }),
         GFP_KERNEL,
     )?;
     Ok(REGISTRY.fill(registry))
@@ -147,9 +152,14 @@ impl User {
         Ok(User { origin })
     }
 
-    /// Another origin for which `f` answers something.
-    ///
-    /// `f` must not take a lock that is held while the registry is asked.
+    /// Runs `f` while no other origin does.
+    pub(super) fn exclusive<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
+        let registry = REGISTRY.get().ok_or(ENODEV)?;
+        let _guard = registry.exclusive.lock();
+        f()
+    }
+
+    /// Another origin for which `f` answers something; `f` takes spinlocks only.
     pub(super) fn find_other<R>(&self, mut f: impl FnMut(&Origin) -> Option<R>) -> Option<R> {
         let registry = REGISTRY.get()?;
         let entries = registry.entries.lock();

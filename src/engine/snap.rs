@@ -4,7 +4,7 @@
 
 use super::{
     args,
-    bios::BioData,
+    bios::{BioData, OurBio},
     name::{refuse, say, Name},
     registry::User,
     worker::Engine, //
@@ -73,29 +73,39 @@ impl SnapTarget {
         in_chunk == 0 && (sectors == self.chunk_sectors || sector + u64::from(sectors) == self.len)
     }
 
-    /// Sends a bio to the worker of `engine`.
-    fn queue(&self, engine: &Engine, mut bio: MapBio<'_, BioData>) {
+    /// Sends a bio to the worker of `engine`, or says how it is to be ended.
+    fn queue<'a>(
+        &self,
+        engine: &Engine,
+        mut bio: MapBio<'a, BioData>,
+    ) -> Result<(), (Refused<'a>, Status)> {
         if engine.shared.failed.load(Acquire) {
-            return bio.end(Status::IOERR);
+            return Err((Refused::Map(bio), Status::IOERR));
         }
         let op = bio.op();
         if op != Op::Flush {
             let left = engine.shared.left_in_chunk(bio.sector());
             if bio.sectors() > left && bio.accept_partial(left).is_err() {
-                return bio.end(Status::IOERR);
+                return Err((Refused::Map(bio), Status::IOERR));
             }
         }
         if bio.is_nowait() {
-            return bio.end(Status::AGAIN);
+            return Err((Refused::Map(bio), Status::AGAIN));
         }
         let whole = self.covers_chunk(bio.sector(), bio.sectors());
         let data = bio.data_mut();
         data.id = Some(self.id);
         data.whole = whole;
-        if let Err(bio) = engine.submit(bio.defer(), op == Op::Read) {
-            bio.end(Status::IOERR);
-        }
+        engine
+            .submit(bio.defer(), op == Op::Read)
+            .map_err(|bio| (Refused::Own(bio), Status::IOERR))
     }
+}
+
+/// A bio that was not queued.
+enum Refused<'a> {
+    Map(MapBio<'a, BioData>),
+    Own(OurBio),
 }
 
 #[vtable]
@@ -147,20 +157,21 @@ impl Target for SnapTarget {
     }
 
     fn map(&self, bio: MapBio<'_, BioData>) {
-        match bio.op() {
-            Op::Read | Op::Write | Op::Flush => {
-                let mut bio = Some(bio);
-                self.user.with_engine(|engine| {
-                    if let Some(bio) = bio.take() {
-                        self.queue(engine, bio);
-                    }
-                });
-                // The origin's target is not loaded.
-                if let Some(bio) = bio {
-                    bio.end(Status::IOERR);
-                }
-            }
-            _ => bio.end(Status::NOTSUPP),
+        if !matches!(bio.op(), Op::Read | Op::Write | Op::Flush) {
+            return bio.end(Status::NOTSUPP);
+        }
+        let mut bio = Some(bio);
+        let queued = self.user.with_engine(|engine| match bio.take() {
+            Some(bio) => self.queue(engine, bio),
+            None => Ok(()),
+        });
+        // Bios are ended only now that no spinlock is held.
+        match queued {
+            Some(Ok(())) => (),
+            Some(Err((Refused::Map(bio), status))) => bio.end(status),
+            Some(Err((Refused::Own(bio), status))) => bio.end(status),
+            // The origin's target is not loaded.
+            None => drop(bio),
         }
     }
 

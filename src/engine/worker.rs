@@ -14,6 +14,7 @@ use super::{
 use crate::dm::{
     bio::Status,
     bits::LazyBits,
+    bufio::BufioWriter,
     device::{BlockDev, DevT},
     io::{Flags, IoClient, PageBuf, Run},
     kcopyd::{Kcopyd, Region, MAX_DESTS},
@@ -118,14 +119,20 @@ struct Outside {
     handle: TargetRef,
 }
 
+/// An opened store.
+pub(super) struct Loaded {
+    pub(super) store: KBox<dyn ExceptionStore>,
+    /// Writes its dirty blocks from another thread.
+    pub(super) writer: BufioWriter,
+    pub(super) mode: Mode,
+}
+
 /// What an engine is made of.
 pub(super) struct Parts {
     pub(super) owner: Arc<Origin>,
     pub(super) origin: BlockDev,
     pub(super) store_dev: BlockDev,
-    pub(super) store: KBox<dyn ExceptionStore>,
-    pub(super) writer: crate::dm::bufio::BufioWriter,
-    pub(super) mode: Mode,
+    pub(super) loaded: Loaded,
     pub(super) preserve_on_error: bool,
     pub(super) store_type: &'static str,
     pub(super) name: Name,
@@ -139,11 +146,16 @@ impl Engine {
     /// Starts the worker of an opened store.
     #[inline(never)]
     pub(super) fn start(parts: Parts) -> Result<Arc<Self>> {
-        let geometry = parts.store.geometry();
+        let Loaded {
+            store,
+            writer,
+            mode,
+        } = parts.loaded;
+        let geometry = store.geometry();
         let chunks = geometry
             .origin_sectors
             .div_ceil(u64::from(geometry.chunk_sectors));
-        let live = parts.store.live_ids();
+        let live = store.live_ids();
         let preserved = LazyBits::new(chunks.max(1), PRESERVED_PAGES)?;
         let published = Published::new(parts.store_type, geometry.chunk_sectors);
         let (origin, store_dev) = (parts.origin.clone(), parts.store_dev.clone());
@@ -157,7 +169,7 @@ impl Engine {
                 live: Atomic::new(live),
                 generation: Atomic::new(1),
                 preserved,
-                failed: Atomic::new(parts.mode == Mode::Fail),
+                failed: Atomic::new(mode == Mode::Fail),
                 origin_writes: Atomic::new(0),
                 published <- published,
             }? Error),
@@ -166,7 +178,7 @@ impl Engine {
         let queue = WorkQueue::new(c"msnap")?;
         let kick = Kick::new(&queue)?;
         let inbox = Inbox::new(kick.clone())?;
-        let checkpoint = CheckpointWriter::new(&parts.store_dev, parts.writer, inbox.clone())?;
+        let checkpoint = CheckpointWriter::new(&parts.store_dev, writer, inbox.clone())?;
         let outside = Outside {
             owner: parts.owner,
             shared: shared.clone(),
@@ -183,7 +195,7 @@ impl Engine {
             name: parts.name,
             handle: parts.handle,
         };
-        let mut machine = Machine::new(parts.store, parts.preserve_on_error, parts.mode)?;
+        let mut machine = Machine::new(store, parts.preserve_on_error, mode)?;
         shared.published.ids_changed(machine.store());
         shared.published.update(&mut machine);
         let events = Events::new()?;
@@ -256,13 +268,13 @@ impl Engine {
         core.machine.set_preserve_on_error(preserve_on_error);
     }
 
-    /// Stops the worker after the last command. No bio of the origin comes any more; a
-    /// snapshot's that still comes ends with an error.
+    /// Takes no more bios: a snapshot's that comes from now on ends with an error.
+    pub(super) fn close(&self) {
+        self.inbox.close();
+    }
+
+    /// Stops the worker, which has carried out the last command.
     pub(super) fn stop(&self) {
-        let mut left = self.inbox.close();
-        while let Some(bio) = left.pop() {
-            bio.end(Status::IOERR);
-        }
         self.checkpoint.stop();
         self.kick.stop();
     }

@@ -7,6 +7,11 @@
 //! applied to the trees, where an error poisons the store; then its record is appended, which
 //! cannot fail any more. Replay applies the same records in the same way, and appends nothing.
 
+mod checkpoint;
+mod replay;
+
+pub(super) use replay::damaged;
+
 use super::{
     blocks::{Block, Blocks},
     data_space::{DataSpace, Group},
@@ -20,19 +25,18 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// Metadata blocks that only urgent changes may take.
-const KEEP: u64 = 32;
-
 /// Slots of the batch kept free for records of extents.
 const EXTENT_SLOTS: usize = 2;
 
-/// How badly a change is wanted.
+/// How badly a change is wanted: what is further down may take blocks that the others leave.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// It can wait, or fail.
     Normal,
-    /// It frees space, or keeps snapshots right when there is none.
-    Urgent,
+    /// It keeps snapshots right when there is no space for anything else.
+    Loss,
+    /// It frees space, or must not fail for other reasons.
+    Free,
 }
 
 /// The part of a store that does not depend on its type.
@@ -54,6 +58,8 @@ pub(super) struct Base<B: Blocks> {
     meta_total: u64,
     meta_chunks: u64,
     needs_check: bool,
+    /// The newest checkpoint says that the store was stopped: nothing may follow but another one.
+    stopped: bool,
     /// Index of the newest durable checkpoint's place.
     slot: usize,
     /// Its epoch, and the epochs of the log blocks behind it.
@@ -144,6 +150,7 @@ impl<B: Blocks> Base<B> {
             meta_total: info.meta_total.get(),
             meta_chunks: info.meta_chunks.get(),
             needs_check: info.flags.get() & format::CHECKPOINT_NEEDS_CHECK != 0,
+            stopped: false,
             slot: 0,
             epoch,
             log_epochs: [info.log_epoch.get(), epoch],
@@ -186,6 +193,14 @@ impl<B: Blocks> Base<B> {
 
     /// `EROFS` or `EIO` if nothing can be changed.
     pub(super) fn check_writable(&self) -> Result {
+        if self.stopped {
+            return Err(EROFS);
+        }
+        self.check_alive()
+    }
+
+    /// `EROFS` or `EIO` if no checkpoint can be made.
+    fn check_alive(&self) -> Result {
         if self.read_only {
             return Err(EROFS);
         }
@@ -203,8 +218,8 @@ impl<B: Blocks> Base<B> {
     /// has changed then, but that metadata may have got more blocks.
     pub(super) fn prepare(&mut self, blocks: usize, slots: usize, urgency: Urgency) -> Result {
         self.check_writable()?;
-        let urgent = urgency == Urgency::Urgent;
-        self.log.check_rooms(1, slots + EXTENT_SLOTS, urgent)?;
+        let urgent = urgency != Urgency::Normal;
+        self.log.check_room(slots + EXTENT_SLOTS, urgent)?;
         if self.meta.free_blocks() < self.low_water() {
             // Not having to is only better.
             match self.add_extent() {
@@ -212,7 +227,11 @@ impl<B: Blocks> Base<B> {
                 Err(e) => return Err(e),
             }
         }
-        let keep = if urgent { 0 } else { KEEP };
+        let keep = match urgency {
+            Urgency::Normal => 2 * self.keep(),
+            Urgency::Loss => self.keep(),
+            Urgency::Free => 0,
+        };
         match self.meta.reserve(blocks, keep) {
             Err(ENOSPC) => {
                 self.add_extent()?;
@@ -222,9 +241,14 @@ impl<B: Blocks> Base<B> {
         }
     }
 
+    /// Metadata blocks that are kept for deleting and sweeping.
+    fn keep(&self) -> u64 {
+        self.snaps.blocks_to_forget().max(24) as u64
+    }
+
     /// Free metadata blocks below which more are added.
     fn low_water(&self) -> u64 {
-        KEEP + (self.meta_total / 8).clamp(16, 1024)
+        2 * self.keep() + (self.meta_total / 8).clamp(16, 1024)
     }
 
     /// Gives a piece of the data area to metadata.
@@ -287,7 +311,12 @@ impl<B: Blocks> Base<B> {
     ) -> Result<SnapId> {
         let words = name_words(name)?;
         let id = self.snaps.next_number(parent)?;
-        self.prepare(2 * self.snaps.blocks_per_change(), 1 + 3, Urgency::Urgent)?;
+        if let Some(parent) = parent {
+            if self.snaps.is_deleted(&mut self.meta, parent)? {
+                return Err(ENOENT);
+            }
+        }
+        self.prepare(self.snaps.blocks_to_create(), 1 + 3, Urgency::Normal)?;
         let sectors = match parent {
             None => self.origin_sectors,
             Some(parent) => {
@@ -309,7 +338,7 @@ impl<B: Blocks> Base<B> {
         if !self.snaps.is_live(id) {
             return Err(ENOENT);
         }
-        self.prepare(self.snaps.blocks_per_change(), 3, Urgency::Urgent)?;
+        self.prepare(self.snaps.blocks_to_name(), 3, Urgency::Normal)?;
         self.apply_name(id, &words)
     }
 
@@ -323,7 +352,7 @@ impl<B: Blocks> Base<B> {
         if !self.snaps.is_live(id) || self.snaps.is_deleted(&mut self.meta, id)? {
             return Err(ENOENT);
         }
-        self.prepare(self.snaps.blocks_per_change(), 1, Urgency::Urgent)?;
+        self.prepare(self.snaps.blocks_to_delete(), 1, Urgency::Free)?;
         let record = Record::new(RecordKind::Delete, [id.0, 0, 0, 0]);
         self.change(&record, |s, m| s.delete(m, id))
     }
@@ -332,7 +361,7 @@ impl<B: Blocks> Base<B> {
         if !self.snaps.is_live(id) || !self.snaps.is_deleted(&mut self.meta, id)? {
             return Err(ENOENT);
         }
-        self.prepare(self.snaps.blocks_per_change(), 1, Urgency::Urgent)?;
+        self.prepare(self.snaps.blocks_to_forget(), 1, Urgency::Free)?;
         self.snaps.reserve()?;
         // A sweep that has begun may have passed by; one that has not will see all.
         let pass = self.sweep_pass - u64::from(self.sweep_chunk == 0);
@@ -342,7 +371,7 @@ impl<B: Blocks> Base<B> {
 
     /// The sweep has come to the end of the map. Whether more is left to do.
     pub(super) fn swept(&mut self, pass: u64) -> Result<bool> {
-        self.prepare(self.snaps.blocks_per_swept(), 1, Urgency::Urgent)?;
+        self.prepare(self.snaps.blocks_for_swept(), 1, Urgency::Free)?;
         let record = Record::new(RecordKind::Swept, [pass, 0, 0, 0]);
         self.change(&record, |s, m| s.swept(m, pass))?;
         self.set_swept(pass);
@@ -365,7 +394,7 @@ impl<B: Blocks> Base<B> {
         if (origin_sectors, store_sectors) == (self.origin_sectors, self.store_sectors) {
             return Ok(());
         }
-        self.prepare(0, 1, Urgency::Urgent)?;
+        self.prepare(0, 1, Urgency::Free)?;
         let record = Record::new(RecordKind::Size, [origin_sectors, store_sectors, 0, 0]);
         self.append(&record)?;
         self.set_sizes(origin_sectors, store_sectors);
@@ -386,230 +415,11 @@ impl<B: Blocks> Base<B> {
         if self.lost_to >= newest.0 {
             return Ok(());
         }
-        self.prepare(0, 1, Urgency::Urgent)?;
+        self.prepare(0, 1, Urgency::Free)?;
         let record = Record::new(RecordKind::LostAll, [newest.0, 0, 0, 0]);
         self.append(&record)?;
         self.lost_to = newest.0;
         Ok(())
-    }
-
-    // --- checkpoints -------------------------------------------------------------------------
-
-    pub(super) fn wants_checkpoint(&self) -> bool {
-        self.log.wants_checkpoint() || self.meta.wants_checkpoint()
-    }
-
-    /// See [`ExceptionStore::checkpoint`](super::ExceptionStore::checkpoint). `map` is root and
-    /// depth of the tree of exceptions.
-    pub(super) fn checkpoint(
-        &mut self,
-        map: (u64, u16),
-        clean: Option<&Identity>,
-    ) -> Result<CheckpointWrite> {
-        self.check_writable()?;
-        self.log.check_freeze()?;
-        let log_epoch = self.log.epoch();
-        self.freeze(map, clean, log_epoch)
-    }
-
-    fn freeze(
-        &mut self,
-        map: (u64, u16),
-        clean: Option<&Identity>,
-        log_epoch: u64,
-    ) -> Result<CheckpointWrite> {
-        let mut block = self.spare.take().ok_or(EBUSY)?;
-        let epoch = self.meta.epoch();
-        let free = match self.meta.freeze() {
-            Ok(free) => free,
-            Err(e) => {
-                self.spare = Some(block);
-                return Err(e);
-            }
-        };
-        let begin = self.log.freeze(epoch)?;
-        let nr = format::CHECKPOINT_NRS[1 - self.slot];
-        block.fill(0);
-        format::set_header(&mut block, Kind::Checkpoint, &self.layout.uuid, nr, epoch);
-        self.fill_info(format::info_mut(&mut block)?, &free, map, clean);
-        let info = format::info_mut::<CheckpointInfo>(&mut block)?;
-        info.replay_seq = begin.seq.into();
-        info.replay_sum = u64::from(begin.sum).into();
-        info.log_epoch = log_epoch.into();
-        let blocks = self.meta.blocks();
-        format::seal(&mut block, |seed, data| blocks.crc32c(seed, data));
-        Ok(CheckpointWrite { nr, block })
-    }
-
-    fn fill_info(
-        &self,
-        info: &mut CheckpointInfo,
-        free: &FreeRoot,
-        map: (u64, u16),
-        clean: Option<&Identity>,
-    ) {
-        let mut roots = Roots([(0, 0); format::MAX_TREES]);
-        roots.0[format::TREE_MAP] = map;
-        roots.0[TREE_FREE] = (self.data.tree().root(), self.data.tree().depth());
-        self.snaps.roots(&mut roots);
-        for (to, (nr, depth)) in info.roots.iter_mut().zip(roots.0) {
-            *to = RootInfo {
-                nr: nr.into(),
-                depth: u64::from(depth).into(),
-            };
-        }
-        info.free_head = free.list_head.into();
-        info.free_count = free.list_count.into();
-        for (to, (start, len)) in info.fresh.iter_mut().zip(free.fresh) {
-            *to = [start.into(), len.into()];
-        }
-        if self.needs_check {
-            info.flags = (info.flags.get() | format::CHECKPOINT_NEEDS_CHECK).into();
-        }
-        if let Some(identity) = clean {
-            info.flags = (info.flags.get() | format::CHECKPOINT_CLEAN).into();
-            for (to, from) in info.digests.iter_mut().zip(identity.digests) {
-                *to = from.into();
-            }
-        }
-        info.meta_total = self.meta_total.into();
-        info.data_next = self.data.next().into();
-        info.used_chunks = self.data.used().into();
-        info.meta_chunks = self.meta_chunks.into();
-        info.next_id = self.snaps.next_top().into();
-        info.live_ids = self.snaps.count().into();
-        info.lost_to = self.lost_to.into();
-        info.origin_sectors = self.origin_sectors.into();
-        info.store_sectors = self.store_sectors.into();
-        info.hot_group = self.data.hot().nr.into();
-        info.hot_mask = self.data.hot().mask.into();
-        info.sweep_pass = self.sweep_pass.into();
-        info.sweep_chunk = self.sweep_chunk.into();
-    }
-
-    pub(super) fn checkpointed(&mut self, write: CheckpointWrite, result: Result) {
-        if result.is_ok() {
-            self.slot = usize::from(write.nr == format::CHECKPOINT_NRS[1]);
-            self.epoch = format::header(&write.block).epoch.get();
-        }
-        self.spare = Some(write.block);
-        self.meta.thaw(result);
-        self.log.thaw(result.is_ok());
-        self.data.release(self.log.durable());
-    }
-
-    // --- recovery ----------------------------------------------------------------------------
-
-    /// Calls `apply` for each record of the log that the checkpoint does not contain.
-    pub(super) fn next_commit(&mut self) -> Result<Option<super::log::Commit>> {
-        let Self {
-            log,
-            meta,
-            log_epochs,
-            ..
-        } = self;
-        log.take_commit(meta.blocks(), log_epochs)
-    }
-
-    /// Applies a record that both stores have. `EILSEQ` if it cannot be.
-    pub(super) fn replay(&mut self, record: &Record) -> Result {
-        let words = &record.words;
-        let id = SnapId(words[0]);
-        let Self { meta, snaps, .. } = self;
-        match record.kind {
-            RecordKind::Create => {
-                meta.reserve(snaps.blocks_per_change(), 0)?;
-                snaps.create(meta, id, words[1], words[2], words[3])
-            }
-            RecordKind::Name => {
-                meta.reserve(snaps.blocks_per_change(), 0)?;
-                let mut name = [0; 8];
-                name.copy_from_slice(&words[1..9]);
-                snaps.name(meta, id, &name)
-            }
-            RecordKind::Delete => {
-                meta.reserve(snaps.blocks_per_change(), 0)?;
-                snaps.delete(meta, id)
-            }
-            RecordKind::Forget => {
-                meta.reserve(snaps.blocks_per_change(), 0)?;
-                snaps.forget(meta, id, words[1])
-            }
-            RecordKind::Swept => {
-                if words[0] > u64::MAX / 2 {
-                    return Err(EILSEQ);
-                }
-                meta.reserve(snaps.blocks_per_swept(), 0)?;
-                snaps.swept(meta, words[0])?;
-                self.set_swept(words[0]);
-                Ok(())
-            }
-            RecordKind::Extent => self.replay_extent(words[0], words[1]),
-            RecordKind::Size => {
-                let device = self.meta.blocks().len().saturating_mul(BLOCK_SECTORS);
-                let good = (self.origin_sectors..=u64::MAX).contains(&words[0])
-                    && (self.store_sectors..=device).contains(&words[1]);
-                if !good {
-                    return Err(EILSEQ);
-                }
-                self.set_sizes(words[0], words[1]);
-                Ok(())
-            }
-            RecordKind::LostAll => {
-                self.lost_to = self.lost_to.max(words[0]);
-                Ok(())
-            }
-            RecordKind::Set | RecordKind::Trim => Err(EILSEQ),
-        }
-    }
-
-    fn replay_extent(&mut self, first: u64, count: u64) -> Result {
-        let (start, len) = self.extent(first, count).ok_or(EILSEQ)?;
-        let ops = self.data.ops_for_used(first, count);
-        let Self { meta, data, .. } = self;
-        meta.reserve(ops.saturating_mul(data.blocks_per_op()), 0)?;
-        meta.add_extent(start, len)?;
-        data.mark_used(meta, first, count)?;
-        self.meta_total = self.meta_total.checked_add(len).ok_or(EILSEQ)?;
-        self.meta_chunks = self.meta_chunks.checked_add(count).ok_or(EILSEQ)?;
-        Ok(())
-    }
-
-    /// The log has been replayed: makes sure that it was all of it, and takes the snapshots whose
-    /// deletion it had out of the live ones.
-    pub(super) fn end_replay(&mut self) -> Result<(), OpenError> {
-        let Self { log, meta, .. } = self;
-        let place = log.position();
-        log.check_end(meta.blocks(), self.epoch)
-            .map_err(|e| damaged(e, "log", place))?;
-        while let Some(id) = self.snaps.not_forgotten(&mut self.meta)? {
-            self.meta.reserve(self.snaps.blocks_per_change(), 0)?;
-            let pass = self.sweep_pass - u64::from(self.sweep_chunk == 0);
-            self.snaps.forget(&mut self.meta, id, pass)?;
-        }
-        Ok(())
-    }
-
-    /// Makes what was replayed durable, as one new checkpoint; from here on the log is empty.
-    pub(super) fn restart(&mut self, map: (u64, u16)) -> Result<(), OpenError> {
-        // Nothing that the log still holds may ever be taken for a continuation.
-        let epoch = self.meta.epoch();
-        let write = self.freeze(map, None, epoch)?;
-        let blocks = self.meta.blocks();
-        let result = blocks
-            .write_dirty()
-            .and_then(|()| blocks.write_raw(write.nr, &write.block));
-        self.checkpointed(write, result);
-        Ok(result?)
-    }
-}
-
-/// What an error in loading means.
-pub(super) fn damaged(e: Error, what: &'static str, nr: u64) -> OpenError {
-    if e == EILSEQ {
-        OpenError::Damaged(what, nr)
-    } else {
-        OpenError::from(e)
     }
 }
 

@@ -11,13 +11,7 @@
 //! What is taken is known in core only, so a crash gives it back. What was freed is held back
 //! until the record that freed it is durable and nobody can be reading it any more.
 
-use super::{
-    blocks::Blocks,
-    format,
-    meta::Meta,
-    tree::Tree,
-    types::Dest,
-};
+use super::{blocks::Blocks, format, meta::Meta, tree::Tree, types::Dest};
 use kernel::prelude::*;
 
 /// Chunks that can be taken and not recorded at one time.
@@ -145,7 +139,9 @@ impl DataSpace {
     /// Chunks that are neither recorded nor taken nor held back.
     fn free(&self) -> u64 {
         let blocked = (self.taken.len() + self.held.len()) as u64;
-        self.chunks.saturating_sub(self.used).saturating_sub(blocked)
+        self.chunks
+            .saturating_sub(self.used)
+            .saturating_sub(blocked)
     }
 
     // --- taking ------------------------------------------------------------------------------
@@ -226,7 +222,7 @@ impl DataSpace {
                 found = Some(Group { nr, mask });
             }
             let hot = self.hot;
-            let hot_first = hot.nr >= from && found.map_or(true, |group| hot.nr <= group.nr);
+            let hot_first = hot.nr >= from && found.is_none_or(|group| hot.nr <= group.nr);
             if hot_first && hot.mask != 0 {
                 return Ok(Some(hot));
             }
@@ -266,7 +262,10 @@ impl DataSpace {
             return Ok(None);
         }
         if self.next_taken < self.chunks && self.next_taken - self.next < GAP_MAX / 2 {
-            return Ok(Some((self.next_taken, max.min(self.chunks - self.next_taken))));
+            return Ok(Some((
+                self.next_taken,
+                max.min(self.chunks - self.next_taken),
+            )));
         }
         let Some(first) = self.find_free(m)? else {
             return Ok(None);

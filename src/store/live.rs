@@ -28,7 +28,7 @@ impl Ranges {
 
     /// Enters a range behind all others. `EILSEQ` if it is not.
     pub(super) fn push(&mut self, lo: u64, hi: u64) -> Result {
-        let good = lo <= hi && self.0.last().map_or(true, |last| last.1 < lo);
+        let good = lo <= hi && self.0.last().is_none_or(|last| last.1 < lo);
         if !good {
             return Err(EILSEQ);
         }
@@ -114,9 +114,7 @@ impl Ranges {
             match self.0.get_mut(i) {
                 Some(range) if range.0 == lo => range.1 = hi,
                 _ => {
-                    self.0
-                        .push_within_capacity((lo, hi))
-                        .map_err(|_| ENOMEM)?;
+                    self.0.push_within_capacity((lo, hi)).map_err(|_| ENOMEM)?;
                     self.0[i..].rotate_right(1);
                 }
             }

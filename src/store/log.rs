@@ -54,11 +54,6 @@ impl Record {
         record.words[..4].copy_from_slice(&words);
         record
     }
-
-    /// Whether it may use the blocks kept for records that must not wait.
-    fn is_urgent(&self) -> bool {
-        !matches!(self.kind, RecordKind::Set | RecordKind::Trim)
-    }
 }
 
 /// Where a log begins or ends: a block's number, and the checksum of the one before.
@@ -206,25 +201,21 @@ impl Log {
         self.doubt.is_some() || self.used() >= self.len / 2
     }
 
-    /// Whether `record` can be appended now. `EAGAIN` if not.
-    pub(super) fn check_room(&self, record: &Record) -> Result {
-        self.check_rooms(1, record.kind.slots(), record.is_urgent())
-    }
-
-    /// Whether `n` records of `slots` slots can be appended now. `EAGAIN` if not.
-    pub(super) fn check_rooms(&self, n: usize, slots: usize, urgent: bool) -> Result {
-        if self.has_room(n.saturating_mul(slots), urgent) {
+    /// `EAGAIN` unless [`has_room`](Self::has_room).
+    pub(super) fn check_room(&self, slots: usize, urgent: bool) -> Result {
+        if self.has_room(slots, urgent) {
             Ok(())
         } else {
             Err(EAGAIN)
         }
     }
 
-    /// Appends `record` to the batch. `EAGAIN` if there is no room.
+    /// Appends `record` to the batch. `EAGAIN` if there is no room; [`has_room`](Self::has_room)
+    /// was asked whether there is.
     pub(super) fn append(&mut self, record: &Record) -> Result {
         let n = record.kind.slots();
         if self.blocks == 0 || self.slots + n > LOG_SLOTS_MAX {
-            if self.blocks >= self.limit(record.is_urgent()) {
+            if self.blocks >= self.limit(true) {
                 return Err(EAGAIN);
             }
             let block = self.batch.get_mut(self.blocks).ok_or(EAGAIN)?;

@@ -4,150 +4,22 @@
 //!
 //! Nothing here changes the store device, except [`Open::format`] on an empty one.
 
+mod error;
+mod identity;
+mod layout;
+
+pub(crate) use error::OpenError;
+pub(crate) use identity::Identity;
+pub(crate) use layout::Layout;
+
 use super::{
     blocks::{Block, Blocks, BLOCK_SIZE},
-    format::{self, CheckpointInfo, Expect, Kind, StoreType, SuperInfo},
+    format::{self, CheckpointInfo, Expect, Kind, StoreType},
 };
-use core::fmt;
 use kernel::prelude::*;
 
 /// Sectors in a metadata block.
 pub(crate) const BLOCK_SECTORS: u64 = (BLOCK_SIZE / 512) as u64;
-
-/// Smallest and largest chunk, in sectors.
-const CHUNK_SECTORS: core::ops::RangeInclusive<u32> = 8..=2_097_152;
-
-/// Fewest data chunks a store must have to be formatted.
-const MIN_DATA_CHUNKS: u64 = 4;
-
-/// Why a store cannot be opened. Sizes are in sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenError {
-    /// Something else than a store is on the device.
-    Foreign,
-    /// The device is empty, and must not be written.
-    NeedsFormat,
-    /// The device is too small for a store with chunks of this size.
-    TooSmall {
-        /// Smallest size that would do.
-        needed: u64,
-        /// Its size.
-        have: u64,
-    },
-    /// The store has a format version that is not ours.
-    Version(u32),
-    /// The store has a type that is not known here.
-    UnknownType(u32),
-    /// The store uses features without which it cannot be read.
-    Features(u64),
-    /// The store uses features without which it can only be read.
-    ReadOnlyFeatures(u64),
-    /// Not a chunk size.
-    BadChunkSize(u32),
-    /// The store was formatted with another chunk size.
-    ChunkSize {
-        /// Of the store.
-        store: u32,
-        /// Of the table.
-        table: u32,
-    },
-    /// The store was formatted as another type.
-    Type {
-        /// Of the store.
-        store: StoreType,
-        /// Of the table.
-        table: StoreType,
-    },
-    /// The table is shorter than the origin was.
-    OriginShrunk {
-        /// As recorded.
-        store: u64,
-        /// Length of the table.
-        table: u64,
-    },
-    /// The device is smaller than the store was.
-    StoreShrunk {
-        /// As recorded.
-        store: u64,
-        /// Its size.
-        device: u64,
-    },
-    /// What is in this block cannot be right.
-    Damaged(&'static str, u64),
-    /// An error of the device.
-    Io(Error),
-    /// Out of memory.
-    NoMem,
-}
-
-impl OpenError {
-    /// The error number to answer with.
-    pub(crate) fn errno(&self) -> Error {
-        match self {
-            Self::Foreign | Self::BadChunkSize(_) => EINVAL,
-            Self::ChunkSize { .. } | Self::Type { .. } => EINVAL,
-            Self::OriginShrunk { .. } | Self::StoreShrunk { .. } => EINVAL,
-            Self::NeedsFormat | Self::ReadOnlyFeatures(_) => EROFS,
-            Self::TooSmall { .. } => ENOSPC,
-            Self::Version(_) | Self::UnknownType(_) | Self::Features(_) => EOPNOTSUPP,
-            Self::Damaged(..) => EILSEQ,
-            Self::Io(e) => *e,
-            Self::NoMem => ENOMEM,
-        }
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Foreign => f.write_str("holds something else than a snapshot store"),
-            Self::NeedsFormat => f.write_str("is empty, and read-only: it cannot be formatted"),
-            Self::TooSmall { needed, have } => {
-                write!(f, "is too small: {have} sectors, {needed} are needed")
-            }
-            Self::Version(v) => write!(f, "has format version {v}, not {}", format::VERSION),
-            Self::UnknownType(t) => write!(f, "has the unknown store type {t}"),
-            Self::Features(b) => write!(f, "uses unknown features {b:#x}"),
-            Self::ReadOnlyFeatures(b) => {
-                write!(f, "uses unknown features {b:#x}: it can only be read")
-            }
-            Self::BadChunkSize(n) => {
-                write!(f, "chunk size {n} is not a power of two from 8 to 2097152")
-            }
-            Self::ChunkSize { store, table } => {
-                write!(f, "has chunk size {store}, the table says {table}")
-            }
-            Self::Type { store, table } => {
-                write!(f, "has type {}, the table says {}", store.name(), table.name())
-            }
-            Self::OriginShrunk { store, table } => {
-                write!(f, "belongs to an origin of {store} sectors, the table has {table}")
-            }
-            Self::StoreShrunk { store, device } => {
-                write!(f, "had {store} sectors, the device has {device}")
-            }
-            Self::Damaged(what, nr) => write!(f, "is damaged: {what}, block {nr}"),
-            Self::Io(e) => write!(f, "cannot be read or written: error {}", e.to_errno()),
-            Self::NoMem => f.write_str("cannot be opened: out of memory"),
-        }
-    }
-}
-
-impl From<Error> for OpenError {
-    fn from(e: Error) -> Self {
-        if e == ENOMEM {
-            Self::NoMem
-        } else {
-            Self::Io(e)
-        }
-    }
-}
-
-impl From<kernel::alloc::AllocError> for OpenError {
-    fn from(_: kernel::alloc::AllocError) -> Self {
-        Self::NoMem
-    }
-}
 
 /// What a new store is made with.
 #[derive(Clone, Copy)]
@@ -160,191 +32,6 @@ pub(crate) struct FormatParams {
     pub(crate) chunk_sectors: u32,
     /// Sectors of the origin.
     pub(crate) origin_sectors: u64,
-}
-
-/// Where things are on the device; fixed at format. All but the chunk size is in blocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Layout {
-    /// The store's own number.
-    pub(crate) uuid: [u8; 16],
-    /// The implementation it is for.
-    pub(crate) store_type: StoreType,
-    /// Sectors in a chunk.
-    pub(crate) chunk_sectors: u32,
-    /// First block of the log ring.
-    pub(crate) log_start: u64,
-    /// Its length.
-    pub(crate) log_len: u64,
-    /// First block of the initial metadata area.
-    pub(crate) meta_start: u64,
-    /// Its length.
-    pub(crate) meta_len: u64,
-    /// First block of the data area.
-    pub(crate) data_start: u64,
-}
-
-impl Layout {
-    /// The layout of a new store on a device of `len` blocks.
-    fn new(len: u64, params: &FormatParams) -> Result<Self, OpenError> {
-        let chunk = check_chunk_sectors(params.chunk_sectors)?;
-        let log_len = (len / 64).clamp(16, 1024);
-        let meta_len = (len / 64).clamp(64, 16384);
-        let log_start = format::HEADER_BLOCKS;
-        let meta_start = log_start + log_len;
-        let align = chunk.min((1 << 20) / BLOCK_SIZE as u64);
-        let data_start = (meta_start + meta_len).next_multiple_of(align);
-        let needed = data_start + MIN_DATA_CHUNKS * chunk;
-        if len < needed {
-            return Err(OpenError::TooSmall {
-                needed: needed * BLOCK_SECTORS,
-                have: len.saturating_mul(BLOCK_SECTORS),
-            });
-        }
-        Ok(Self {
-            uuid: params.uuid,
-            store_type: params.store_type,
-            chunk_sectors: params.chunk_sectors,
-            log_start,
-            log_len,
-            meta_start,
-            meta_len,
-            data_start,
-        })
-    }
-
-    /// The layout that a superblock tells, of a device of `len` blocks.
-    fn from_disk(
-        uuid: [u8; 16],
-        info: &SuperInfo,
-        len: u64,
-        read_only: bool,
-    ) -> Result<Self, OpenError> {
-        let damaged = OpenError::Damaged("superblock", format::SUPER_NR);
-        if info.version.get() != format::VERSION {
-            return Err(OpenError::Version(info.version.get()));
-        }
-        if info.incompat.get() != 0 {
-            return Err(OpenError::Features(info.incompat.get()));
-        }
-        if info.ro_compat.get() != 0 && !read_only {
-            return Err(OpenError::ReadOnlyFeatures(info.ro_compat.get()));
-        }
-        let store_type = StoreType::from_disk(info.store_type.get())
-            .ok_or(OpenError::UnknownType(info.store_type.get()))?;
-        let chunk_sectors = u32::try_from(info.chunk_sectors.get()).map_err(|_| damaged)?;
-        check_chunk_sectors(chunk_sectors).map_err(|_| damaged)?;
-        let layout = Self {
-            uuid,
-            store_type,
-            chunk_sectors,
-            log_start: info.log_start.get(),
-            log_len: info.log_len.get(),
-            meta_start: info.meta_start.get(),
-            meta_len: info.meta_len.get(),
-            data_start: info.data_start.get(),
-        };
-        let log_end = layout.log_start.checked_add(layout.log_len);
-        let meta_end = layout.meta_start.checked_add(layout.meta_len);
-        let good = layout.log_start >= format::HEADER_BLOCKS
-            && (16..=1 << 20).contains(&layout.log_len)
-            && log_end.is_some_and(|end| end <= layout.meta_start)
-            && layout.meta_len > 0
-            && meta_end.is_some_and(|end| end <= layout.data_start);
-        if !good {
-            return Err(damaged);
-        }
-        if layout.data_start > len {
-            return Err(OpenError::StoreShrunk {
-                store: layout.data_start.saturating_mul(BLOCK_SECTORS),
-                device: len.saturating_mul(BLOCK_SECTORS),
-            });
-        }
-        Ok(layout)
-    }
-
-    /// Blocks in a chunk.
-    pub(crate) fn chunk_blocks(&self) -> u64 {
-        u64::from(self.chunk_sectors) / BLOCK_SECTORS
-    }
-
-    /// Chunks in the data area of a store with this many sectors.
-    pub(crate) fn data_chunks(&self, store_sectors: u64) -> u64 {
-        let blocks = (store_sectors / BLOCK_SECTORS).saturating_sub(self.data_start);
-        blocks.checked_div(self.chunk_blocks()).unwrap_or(0)
-    }
-
-    fn write_super<B: Blocks>(&self, blocks: &mut B, block: &mut Block) -> Result {
-        block.fill(0);
-        let nr = format::SUPER_NR;
-        format::set_header(block, Kind::Super, &self.uuid, nr, 0);
-        *format::info_mut::<SuperInfo>(block)? = SuperInfo {
-            version: format::VERSION.into(),
-            store_type: (self.store_type as u32).into(),
-            compat: 0.into(),
-            ro_compat: 0.into(),
-            incompat: 0.into(),
-            chunk_sectors: u64::from(self.chunk_sectors).into(),
-            log_start: self.log_start.into(),
-            log_len: self.log_len.into(),
-            meta_start: self.meta_start.into(),
-            meta_len: self.meta_len.into(),
-            data_start: self.data_start.into(),
-        };
-        format::seal(block, |seed, data| blocks.crc32c(seed, data));
-        blocks.write_raw(nr, block)
-    }
-}
-
-/// Blocks in a chunk of this size, if it is one.
-fn check_chunk_sectors(sectors: u32) -> Result<u64, OpenError> {
-    if CHUNK_SECTORS.contains(&sectors) && sectors.is_power_of_two() {
-        Ok(u64::from(sectors) / BLOCK_SECTORS)
-    } else {
-        Err(OpenError::BadChunkSize(sectors))
-    }
-}
-
-/// Digests of some places of the origin: how it is known again after a clean stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    /// Digest of the 4 KiB at each [`position`](Self::position).
-    pub(crate) digests: [u64; format::SAMPLES],
-}
-
-impl Identity {
-    /// Sector where sample `i` begins, in an origin of this size. The last sample may be cut
-    /// short by the origin's end.
-    pub(crate) fn position(i: usize, origin_sectors: u64) -> u64 {
-        // The first blocks one by one, where labels and superblocks are; the rest spread evenly.
-        let last = origin_sectors.saturating_sub(1) / BLOCK_SECTORS;
-        let i = (i as u64).min(format::SAMPLES as u64 - 1);
-        let block = match i {
-            0..=7 => i.min(last),
-            _ => {
-                let steps = format::SAMPLES as u64 - 8;
-                // `last` may be large: divide before multiplying, then add what was cut off.
-                let step = i - 7;
-                last / steps * step + last % steps * step / steps
-            }
-        };
-        block * BLOCK_SECTORS
-    }
-
-    /// Digest of the content of a sample.
-    pub(crate) fn digest(data: &[u8]) -> u64 {
-        data.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, &b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        })
-    }
-
-    /// How many samples differ.
-    pub(crate) fn differing(&self, other: &Self) -> usize {
-        self.digests
-            .iter()
-            .zip(&other.digests)
-            .filter(|(a, b)| a != b)
-            .count()
-    }
 }
 
 /// A store whose superblock and newest checkpoint were read and are sound.
@@ -410,12 +97,7 @@ impl<B: Blocks> Open<B> {
         if !format::check_sum(&block, |seed, data| blocks.crc32c(seed, data)) {
             return Err(OpenError::Damaged("superblock", format::SUPER_NR));
         }
-        let layout = Layout::from_disk(
-            head.uuid,
-            format::info(&block)?,
-            blocks.len(),
-            read_only,
-        )?;
+        let layout = Layout::from_disk(head.uuid, format::info(&block)?, blocks.len(), read_only)?;
 
         let mut other = KBox::<Block>::zeroed(GFP_KERNEL)?;
         let even = read_checkpoint(&mut blocks, &layout, 0, &mut block)?;

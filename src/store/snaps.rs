@@ -35,7 +35,7 @@ const CLASS_NEXT: u64 = 2;
 const NOT_YET: u64 = u64::MAX;
 
 /// Entries that one `Swept` record removes at most.
-const SWEPT_MAX: usize = 16;
+const SWEPT_MAX: usize = 4;
 
 /// The snapshot table.
 pub(super) struct Snaps {
@@ -279,19 +279,29 @@ impl Snaps {
         Ok(row[STATE] == DELETED)
     }
 
-    /// Blocks that any one change of the table needs at most.
-    pub(super) fn blocks_per_change(&self) -> usize {
-        // The most is done when an id is forgotten: a row, two changes of ranges and one of the
-        // next number, two of dying ids.
-        let rows = self.rows.max_blocks_per_op() + 2;
-        let live = 3 * (self.live.max_blocks_per_op() + 2);
-        let dying = 2 * (self.dying.max_blocks_per_op() + 2);
-        rows + live + dying + self.sizes.max_blocks_per_op()
+    /// Blocks that making a snapshot and naming it needs at most.
+    pub(super) fn blocks_to_create(&self) -> usize {
+        ops(&self.rows, 2) + ops(&self.live, 2) + ops(&self.sizes, 1)
+    }
+
+    /// Blocks that naming a snapshot needs at most.
+    pub(super) fn blocks_to_name(&self) -> usize {
+        ops(&self.rows, 1)
+    }
+
+    /// Blocks that recording a deletion needs at most.
+    pub(super) fn blocks_to_delete(&self) -> usize {
+        ops(&self.rows, 1) + ops(&self.dying, 1)
+    }
+
+    /// Blocks that forgetting a snapshot needs at most.
+    pub(super) fn blocks_to_forget(&self) -> usize {
+        ops(&self.rows, 1) + ops(&self.live, 3) + ops(&self.dying, 2)
     }
 
     /// Blocks that the removal of swept ids needs at most.
-    pub(super) fn blocks_per_swept(&self) -> usize {
-        SWEPT_MAX * (self.dying.max_blocks_per_op() + 1)
+    pub(super) fn blocks_for_swept(&self) -> usize {
+        ops(&self.dying, SWEPT_MAX)
     }
 
     /// Makes sure that the next change needs no memory.
@@ -489,6 +499,11 @@ impl Snaps {
         }
         Ok(())
     }
+}
+
+/// Blocks that `n` changes of `tree` need at most, of which each may make it deeper.
+fn ops<const N: usize, const K: usize>(tree: &Tree<N, K>, n: usize) -> usize {
+    n * tree.max_blocks_per_op() + 2 * n.saturating_sub(1)
 }
 
 /// The snapshot whose number in the set of live ids is `n`.

@@ -325,8 +325,8 @@ impl<const K: usize> Child<K> {
     /// looked at: wrong ones give wrong answers, but no worse.
     fn check_keys(&self, node: &Node<'_>) -> Result {
         let (first, last) = (key_at::<K>(node, 0), key_at::<K>(node, node.count - 1));
-        let low = self.low.map_or(true, |low| low <= first);
-        let high = self.high.map_or(true, |high| last < high);
+        let low = self.low.is_none_or(|low| low <= first);
+        let high = self.high.is_none_or(|high| last < high);
         if low && high && first <= last {
             Ok(())
         } else {

@@ -56,6 +56,7 @@ error_text() {
 	case $1 in
 	EPERM) echo "Operation not permitted" ;;
 	ENOENT) echo "No such file or directory" ;;
+	ENOTBLK) echo "Block device required" ;;
 	EIO) echo "Input/output error" ;;
 	ENXIO) echo "No such device or address" ;;
 	ENODEV) echo "No such device" ;;
@@ -96,7 +97,7 @@ make_nullblk() {
 remove_nullblk() { echo 0 > "$nullb/$1/power"; rmdir "$nullb/$1"; }
 
 sectors() { blockdev --getsz "$1"; }
-block_name() { basename "$(readlink -f "$1")"; }
+block_name() { basename "$(readlink -f "/sys/dev/block/$(stat -Lc %Hr:%Lr "$1")")"; }
 # io_count <device> <field>: of Documentation/block/stat.rst, as
 # 1 reads, 3 sectors read, 5 writes, 7 sectors written, 12 discards, 16 flushes.
 io_count() { awk -v f="$2" '{ print $f }' "/sys/block/$(block_name "$1")/stat"; }
@@ -120,6 +121,20 @@ message() { dmsetup message "$1" 0 "${@:2}"; }
 # take_snapshot <ms> [<name>]: cuts one and prints its id.
 take_snapshot() { message "$1" create "${@:2}" && dmsetup suspend "$1" && dmsetup resume "$1"; }
 status() { dmsetup status "$1"; }
+# ms_status <ms> <field>: one field of the origin's status, by name.
+ms_status() {
+	dmsetup status "$1" | awk -v wanted="$2" '{
+		count = split("mode needs_check pending last type chunk space metadata_chunks metadata log \
+			read_errors write_errors metadata_errors copies copied commits checkpoints lost \
+			snapshots ids", name, " ")
+		for (i = 1; i <= count; i++) if (name[i] == wanted) print $(i + 3)
+	}'
+}
+# make_small <origin MiB> <store MiB> [as ms_table, from the chunk size on]: new
+# memory devices /dev/o and /dev/s, and "ms" on them.
+make_small() {
+	make_nullblk o "$1" && make_nullblk s "$2" && make_ms ms /dev/o /dev/s "${@:3}"
+}
 
 # --- data --------------------------------------------------------------------
 
@@ -129,9 +144,12 @@ pattern() {
 	perl -e 'my ($s, $n, $seed) = @ARGV;
 		print sprintf("%06d %08x\n", $seed, $_) x 32 for $s .. $s + $n - 1' "$1" "$2" "$3"
 }
-# write_pattern <device> <first sector> <sectors> <seed> [<bytes per write>]
+# write_pattern <device> <first sector> <sectors> <seed> [<bytes per write>]: in one
+# write, if up to 1 MiB.  dd's last write, if shorter, would go through the cache.
 write_pattern() {
-	pattern "$2" "$3" "$4" | dd of="$1" bs="${5:-64k}" iflag=fullblock oflag=direct,seek_bytes \
+	local bytes=$(($3 * sector))
+	[ "$bytes" -le 1048576 ] || bytes=65536
+	pattern "$2" "$3" "$4" | dd of="$1" bs="${5:-$bytes}" iflag=fullblock oflag=direct,seek_bytes \
 		seek=$(($2 * sector)) conv=notrunc status=none
 }
 # check_pattern <device> <first sector> <sectors> <seed>: names the first sector
@@ -148,6 +166,8 @@ check_pattern() {
 				die "sector $i: wanted seed $seed, found \"$first\"\n";
 			}' "$2" "$3" "$4"
 }
+# checksum <device> [<bytes per read>]: of all it holds, past the page cache.
+checksum() { dd if="$1" bs="${2:-1M}" iflag=direct status=none | cksum; }
 # is_zero <device> <first sector> <sectors>
 is_zero() {
 	cmp -n $(($3 * sector)) <(dd if="$1" bs=64k iflag=direct,skip_bytes skip=$(($2 * sector)) \
@@ -158,6 +178,25 @@ is_zero() {
 
 dmesg_mark() { dmesg_last=$(dmesg | wc -l); }
 dmesg_since() { dmesg | tail -n +"$((dmesg_last + 1))"; }
+
+# our_lines: what the module itself has said since then; the dm core repeats some.
+our_lines() { dmesg_since | grep -i multisnap | grep -vE 'device-mapper: (table|ioctl|core): |guest-test: '; }
+
+# ends_well <what> <job>: waits for a background job, which must have succeeded.
+ends_well() {
+	local rc=0
+	wait "$2" || rc=$?
+	is "$1" "status $rc" "status 0"
+}
+# within <seconds> <command>...: the command succeeds before that time is over.
+within() {
+	local end=$((SECONDS + $1 * ${SLOW:-1}))
+	shift
+	until "$@" > /dev/null 2>&1; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.1
+	done
+}
 
 # --- end ---------------------------------------------------------------------
 
@@ -171,7 +210,7 @@ cleanup() {
 			dmsetup resume "$name" 2> /dev/null
 			dmsetup remove "$name" 2> /dev/null
 		done
-		[ -n "$(dmsetup ls | grep -v '^No devices')" ] || break
+		dmsetup ls | grep -qv '^No devices' || break
 		sleep 0.2
 	done
 	[ "$try" -lt 8 ] || { dmsetup ls --tree; return 1; }

@@ -263,6 +263,8 @@ pub(crate) struct Machine<W: World> {
     idle_armed: bool,
     idle_due: bool,
     stalls: u32,
+    /// Everything must be looked at once more: the mode has become `fail`.
+    look_again: bool,
     mode: Mode,
     preserve_on_error: bool,
     /// In mode `fail`: when older snapshot reads of the origin have ended.
@@ -297,6 +299,7 @@ impl<W: World> Machine<W> {
             idle_armed: false,
             idle_due: false,
             stalls: 0,
+            look_again: false,
             mode,
             preserve_on_error,
             fail_reads: Ticket::default(),
@@ -359,7 +362,13 @@ impl<W: World> Machine<W> {
         let Some(slot) = self.slots.get(n) else { return };
         world.leave(Users::StoreChunks, slot.generation);
         self.counts.copies += 1;
-        self.moved(world, n, copied);
+        if self.moved(n, copied) {
+            return;
+        }
+        // Only the bio that caused the copy is refused; the others may need none, or another.
+        if let Some(bio) = self.slots.get(n).and_then(|slot| slot.waiters.pop()) {
+            world.end(bio, Err(EIO));
+        }
     }
 
     /// The overwrite of a slot's whole chunk has ended; the bio comes back.
@@ -370,11 +379,11 @@ impl<W: World> Machine<W> {
         match result {
             Ok(()) => {
                 slot.done.push(bio);
-                self.moved(world, n, Copied::Good);
+                self.moved(n, Copied::Good);
             }
             Err(e) => {
                 world.end(bio, Err(e));
-                self.moved(world, n, Copied::WriteError(1));
+                self.moved(n, Copied::WriteError(1));
             }
         }
     }
@@ -402,15 +411,12 @@ impl<W: World> Machine<W> {
         }
         self.stalls = 0;
         if let Err(e) = result {
-            self.retry.append(&mut self.writing.retry);
-            self.writing.clear();
+            self.writing.drain(&mut self.retry);
             return self.fail(world, e);
         }
-        if self.settling.busy {
-            self.settling_next.take_reads(&mut self.writing);
-        } else {
-            self.settling.take_reads(&mut self.writing);
-        }
+        self.settling.take(&mut self.writing.recorded);
+        self.unsharing.take(&mut self.writing.unshared);
+        self.writing.busy = false;
     }
 
     /// The checkpoint has been written; it comes back.
@@ -447,8 +453,8 @@ impl<W: World> Machine<W> {
             self.look_writes(world);
             self.commit(world);
             self.start_checkpoint(world);
-            // What has settled is looked at again at once.
-            if !self.settle(world) {
+            // What has settled, or has nothing to wait for any more, is looked at again at once.
+            if !self.settle(world) && !core::mem::take(&mut self.look_again) {
                 return;
             }
         }
@@ -624,17 +630,13 @@ impl<W: World> Machine<W> {
     /// Nothing is left to remap: the write goes on, once the records that say so are durable and
     /// the reads that did not see them have ended.
     fn release(&mut self, world: &mut W, bio: W::Bio, chunk: Chunk) {
-        for stage in [
-            &mut self.collecting,
-            &mut self.writing,
-            &mut self.settling_next,
-            &mut self.settling,
-        ] {
-            if stage.chunks.contains(chunk) {
-                stage.retry.push(bio);
-                return;
-            }
-        }
+        let held = self
+            .collecting
+            .recorded
+            .hold(chunk.0, bio)
+            .and_then(|bio| self.writing.recorded.hold(chunk.0, bio))
+            .and_then(|bio| self.settling.hold(chunk.0, bio));
+        let Some(bio) = held else { return };
         world.preserved(chunk);
         world.to_origin(bio);
     }
@@ -647,9 +649,7 @@ impl<W: World> Machine<W> {
             world.to_origin(bio);
         } else {
             // A snapshot read that began before must not see what this write brings.
-            self.settling_next.reads = self.settling_next.reads.max(self.fail_reads);
-            self.settling_next.busy = true;
-            self.settling_next.retry.push(bio);
+            self.settling.wait(self.fail_reads, bio);
         }
     }
 
@@ -679,11 +679,20 @@ impl<W: World> Machine<W> {
         match self.store.make_chunk_writeable(chunk, id) {
             Ok(Writeable::InPlace(dest)) => {
                 for stage in [&mut self.collecting, &mut self.writing] {
-                    if request.fua && stage.chunks.contains(chunk) {
-                        stage.retry.push(bio);
+                    if request.fua && stage.recorded.holds(chunk.0) {
+                        stage.recorded.retry.push(bio);
                         return Looked::Gone;
                     }
                 }
+                let held = self
+                    .collecting
+                    .unshared
+                    .hold(dest.0, bio)
+                    .and_then(|bio| self.writing.unshared.hold(dest.0, bio))
+                    .and_then(|bio| self.unsharing.hold(dest.0, bio));
+                let Some(bio) = held else {
+                    return Looked::Gone;
+                };
                 world.to_store(bio, dest);
             }
             Ok(Writeable::Copy { from, remap }) => {
@@ -691,7 +700,7 @@ impl<W: World> Machine<W> {
                     self.store.give_back(remap);
                     world.end(bio, Err(EIO));
                 } else if whole {
-                    self.start_overwrite(world, bio, chunk, remap);
+                    self.start_overwrite(world, bio, chunk, from, remap);
                 } else {
                     let mut remaps = [const { None }; MAX_DESTS];
                     remaps[0] = Some(remap);
@@ -738,11 +747,18 @@ impl<W: World> Machine<W> {
     }
 
     /// The bio itself brings all the data: no copy.
-    fn start_overwrite(&mut self, world: &mut W, bio: W::Bio, chunk: Chunk, remap: Remap) {
+    fn start_overwrite(
+        &mut self,
+        world: &mut W,
+        bio: W::Bio,
+        chunk: Chunk,
+        from: Source,
+        remap: Remap,
+    ) {
         let dest = remap.dest;
         let mut remaps = [const { None }; MAX_DESTS];
         remaps[0] = Some(remap);
-        match self.take_slot(chunk, Source::Zero, false, remaps) {
+        match self.take_slot(chunk, from, false, remaps) {
             Some((n, _)) => world.overwrite(n, bio, dest),
             None => world.end(bio, Err(EIO)),
         }
@@ -769,9 +785,12 @@ impl<W: World> Machine<W> {
         Some((n, slot))
     }
 
-    /// The data of a slot is at its destinations, or is not.
-    fn moved(&mut self, world: &mut W, n: usize, copied: Copied) {
-        let Some(slot) = self.slots.get(n) else { return };
+    /// The data of a slot is at its destinations, or is not. Answers whether the bio that caused
+    /// it can go on.
+    fn moved(&mut self, n: usize, copied: Copied) -> bool {
+        let Some(slot) = self.slots.get(n) else {
+            return true;
+        };
         slot.state = State::Ready;
         let failed = match copied {
             Copied::Good => 0,
@@ -785,14 +804,14 @@ impl<W: World> Machine<W> {
             }
         };
         if failed == 0 {
-            return;
+            return true;
         }
-        // No trace of what failed: a loss is recorded, or the bios are refused. What cannot be
+        // No trace of what failed: a loss is recorded, or the bio is refused. What cannot be
         // read is lost under both policies, since the overwrite heals it.
         let lose = slot.for_origin && (copied == Copied::ReadError || !self.preserve_on_error);
         let mut refused = false;
         for bit in 0..MAX_DESTS {
-            let Some(slot) = self.slots.get(n) else { return };
+            let Some(slot) = self.slots.get(n) else { break };
             if failed >> bit & 1 == 0 {
                 continue;
             }
@@ -802,13 +821,7 @@ impl<W: World> Machine<W> {
                 self.store.give_back(remap);
             }
         }
-        if refused {
-            if let Some(slot) = self.slots.get(n) {
-                while let Some(bio) = slot.waiters.pop() {
-                    world.end(bio, Err(EIO));
-                }
-            }
-        }
+        !refused
     }
 
     /// Records the slots whose data is there, as long as the batch has room.
@@ -838,6 +851,7 @@ impl<W: World> Machine<W> {
         for bit in 0..MAX_DESTS {
             let Some(slot) = self.slots.get(n) else { break };
             let (remap, lost) = (slot.remaps[bit].take(), slot.lost[bit].take());
+            let from = slot.from;
             let result = match (&remap, lost) {
                 (None, None) => continue,
                 _ if self.mode == Mode::Fail => Err(EIO),
@@ -847,6 +861,9 @@ impl<W: World> Machine<W> {
             match (result, remap) {
                 (Ok(()), remap) => {
                     self.note_record(chunk);
+                    if let Source::Store(dest) = from {
+                        self.collecting.unshared.note(dest.0);
+                    }
                     match remap {
                         Some(_) => self.counts.copied_chunks += 1,
                         None => self.counts.lost += 1,
@@ -885,7 +902,7 @@ impl<W: World> Machine<W> {
 
     /// The batch has a record of this chunk.
     fn note_record(&mut self, chunk: Chunk) {
-        self.collecting.chunks.insert(chunk);
+        self.collecting.recorded.note(chunk.0);
         self.collecting.busy = true;
     }
 
@@ -903,7 +920,7 @@ impl<W: World> Machine<W> {
         // A write that needs only this round waits for the batch; one that may need a further
         // round, or does not depend on the batch, is looked at again at once.
         if slot.for_origin && count > 0 && count < MAX_DESTS && error.is_none() {
-            self.collecting.retry.append(&mut slot.waiters);
+            self.collecting.recorded.retry.append(&mut slot.waiters);
         } else {
             self.retry.append(&mut slot.waiters);
         }
@@ -941,7 +958,8 @@ impl<W: World> Machine<W> {
             Ok(Some(write)) => {
                 core::mem::swap(&mut self.collecting, &mut self.writing);
                 self.writing.busy = true;
-                self.writing.reads = world.ask(Users::OriginReads);
+                self.writing.recorded.since = world.ask(Users::OriginReads);
+                self.writing.unshared.since = world.ask(Users::StoreChunks);
                 self.note_freed(world);
                 world.write_log(write);
             }
@@ -964,12 +982,11 @@ impl<W: World> Machine<W> {
             let id = self.control_id.take();
             world.control_done(Ok(id));
         }
-        stage.reads = world.ask(Users::OriginReads);
-        if self.settling.busy {
-            self.settling_next.take_reads(&mut self.collecting);
-        } else {
-            self.settling.take_reads(&mut self.collecting);
-        }
+        stage.recorded.since = world.ask(Users::OriginReads);
+        stage.unshared.since = world.ask(Users::StoreChunks);
+        stage.busy = false;
+        self.settling.take(&mut self.collecting.recorded);
+        self.unsharing.take(&mut self.collecting.unshared);
     }
 
     /// Starts to wait for those who may still use what was freed so far.
@@ -1042,25 +1059,19 @@ impl<W: World> Machine<W> {
             && self.writes.is_empty()
             && self.retry.is_empty()
             && !self.writing.busy
-            && !self.settling.busy
+            && !self.settling.is_busy()
+            && !self.unsharing.is_busy()
             && (self.mode == Mode::Fail || !self.store.has_unsealed())
     }
 
     /// Lets go what waited only for older reads, and frees what waited only for older users.
     /// Answers whether there is something to look at again.
     fn settle(&mut self, world: &mut W) -> bool {
-        let mut any = false;
-        while self.settling.busy || self.settling_next.busy {
-            if self.settling.busy {
-                if !world.passed(Users::OriginReads, self.settling.reads) {
-                    break;
-                }
-                any |= !self.settling.retry.is_empty();
-                self.retry.append(&mut self.settling.retry);
-                self.settling.clear();
-            }
-            self.settling.take_reads(&mut self.settling_next);
-        }
+        let retry = &mut self.retry;
+        let passed = |ticket| world.passed(Users::OriginReads, ticket);
+        let mut any = self.settling.settle(retry, passed);
+        let passed = |ticket| world.passed(Users::StoreChunks, ticket);
+        any |= self.unsharing.settle(retry, passed);
         if let Some((mark, ticket)) = self.freed {
             if world.passed(Users::StoreChunks, ticket) {
                 self.store.free_passed(mark);
@@ -1142,6 +1153,7 @@ impl<W: World> Machine<W> {
             return;
         }
         self.mode = Mode::Fail;
+        self.look_again = true;
         self.fail_reads = world.ask(Users::OriginReads);
         world.mode_changed(Mode::Fail, why);
         let stage = &mut self.collecting;
@@ -1151,16 +1163,13 @@ impl<W: World> Machine<W> {
         while let Some(bio) = stage.ends.pop() {
             world.end(bio, Err(EIO));
         }
-        self.retry.append(&mut stage.retry);
         if stage.control {
             self.control_id = None;
             world.control_done(Err(why));
         }
-        stage.clear();
-        self.retry.append(&mut self.settling.retry);
-        self.retry.append(&mut self.settling_next.retry);
-        self.settling.clear();
-        self.settling_next.clear();
+        stage.drain(&mut self.retry);
+        self.settling.drain(&mut self.retry);
+        self.unsharing.drain(&mut self.retry);
     }
 }
 

@@ -143,7 +143,7 @@ impl<Q: Fifo> Settling<Q> {
         self.next.retry.push(bio);
     }
 
-    /// Moves those who need not wait any more to `retry`. Answers whether there were any.
+    /// Moves those who need not wait any more to `retry`. Answers whether any wait is over.
     pub(super) fn settle(&mut self, retry: &mut Q, mut passed: impl FnMut(Ticket) -> bool) -> bool {
         let mut any = false;
         while self.is_busy() {
@@ -151,7 +151,7 @@ impl<Q: Fifo> Settling<Q> {
                 if !passed(self.first.since) {
                     break;
                 }
-                any |= !self.first.retry.is_empty();
+                any = true;
                 retry.append(&mut self.first.retry);
                 self.first.clear();
             }

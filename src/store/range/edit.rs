@@ -7,7 +7,7 @@ use crate::store::{blocks::Blocks, data_space::DataSpace, meta::Meta, snaps::Sna
 use kernel::prelude::*;
 
 /// Records that one change may touch.
-const TOUCH_MAX: usize = 40;
+pub(super) const TOUCH_MAX: usize = 40;
 
 /// One step of a change.
 #[derive(Clone, Copy)]
@@ -77,24 +77,26 @@ impl Edit {
         Ok(())
     }
 
-    /// Plans that only what live ids need of `chunk` stays. [`more`](Self::more) says whether
-    /// another plan has to follow.
+    /// Plans that only what live ids need of `chunk` stays, changing no more than `limit` records.
+    /// [`more`](Self::more) says whether another plan has to follow.
     pub(super) fn plan_trim<B: Blocks>(
         &mut self,
         map: &Map,
         m: &mut Meta<B>,
         snaps: &Snaps,
         chunk: u64,
+        limit: usize,
     ) -> Result {
         self.reset(chunk);
         let mut lo = 0;
         while let Some(rec) = map.from(m, chunk, lo)? {
             let part = snaps.trim(rec.lo, rec.hi);
             if part != Some((rec.lo, rec.hi)) {
-                if self.touched.push_within_capacity(rec).is_err() {
+                if self.touched.len() >= limit.min(TOUCH_MAX) {
                     self.more = true;
                     break;
                 }
+                self.touched.push_within_capacity(rec).map_err(|_| EILSEQ)?;
                 self.replace(&rec, [part, None], u64::MAX)?;
             }
             match rec.hi.checked_add(1) {

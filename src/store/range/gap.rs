@@ -47,7 +47,10 @@ pub(super) fn next_gap<B: Blocks>(
         let Some(rec) = next else {
             break;
         };
-        if snaps.next_live(SnapId(rec.lo)).is_some_and(|id| id.0 <= rec.hi) {
+        if snaps
+            .next_live(SnapId(rec.lo))
+            .is_some_and(|id| id.0 <= rec.hi)
+        {
             break;
         }
         seen = rec.hi;

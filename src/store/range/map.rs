@@ -66,7 +66,12 @@ impl Map {
     }
 
     /// The record of `chunk` that `id` is in.
-    pub(super) fn at<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64, id: u64) -> Result<Option<Rec>> {
+    pub(super) fn at<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        chunk: u64,
+        id: u64,
+    ) -> Result<Option<Rec>> {
         let entry = self.tree.at_or_before(m, &[chunk, id])?;
         let rec = entry.map(|e| check(chunk, e)).transpose()?.flatten();
         Ok(rec.filter(|rec| rec.hi >= id))

@@ -15,8 +15,8 @@ use super::{
     blocks::Blocks,
     format::RecordKind,
     log::Record,
-    CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity, LogWrite,
-    Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
+    CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity, LogWrite, Remap,
+    SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
 };
 use edit::Edit;
 use kernel::prelude::*;
@@ -86,7 +86,13 @@ impl<B: Blocks> RangeStore<B> {
     }
 
     /// Records `value` for what is live of `ids`. Whether there was anything.
-    fn set(&mut self, chunk: Chunk, ids: Descriptor, value: Value, urgency: Urgency) -> Result<bool> {
+    fn set(
+        &mut self,
+        chunk: Chunk,
+        ids: Descriptor,
+        value: Value,
+        urgency: Urgency,
+    ) -> Result<bool> {
         let base = &mut self.base;
         base.check_writable()?;
         let Some((lo, hi)) = base.snaps.trim(ids.a, ids.b) else {
@@ -99,6 +105,24 @@ impl<B: Blocks> RangeStore<B> {
         let record = Record::new(RecordKind::Set, [chunk.0, lo, hi, word]);
         self.finish(&record, urgency)?;
         Ok(true)
+    }
+
+    /// Drops what no live id needs of `chunk`. Whether there was anything.
+    fn trim(&mut self, chunk: u64) -> Result<bool> {
+        // When space is short, one record at a time makes some.
+        for limit in [edit::TOUCH_MAX, 1] {
+            let Base { meta, snaps, .. } = &mut self.base;
+            self.edit.plan_trim(&self.map, meta, snaps, chunk, limit)?;
+            if self.edit.is_empty() {
+                return Ok(false);
+            }
+            let record = Record::new(RecordKind::Trim, [chunk, limit as u64, 0, 0]);
+            match self.finish(&record, Urgency::Free) {
+                Err(ENOSPC) => {}
+                other => return other.map(|()| true),
+            }
+        }
+        Err(ENOSPC)
     }
 
     /// Makes the planned change and appends its record.
@@ -211,7 +235,9 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
     }
 
     fn has_room(&self, n: usize) -> bool {
-        self.base.log.has_room(n.saturating_mul(2).saturating_add(8), false)
+        self.base
+            .log
+            .has_room(n.saturating_mul(2).saturating_add(8), false)
     }
 
     fn record(&mut self, remap: &Remap) -> Result {
@@ -230,7 +256,7 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
     }
 
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result {
-        self.set(chunk, ids, Value::Lost, Urgency::Urgent).map(|_| ())
+        self.set(chunk, ids, Value::Lost, Urgency::Loss).map(|_| ())
     }
 
     fn record_all_lost(&mut self) -> Result {
@@ -242,7 +268,8 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
             return Err(ENOENT);
         }
         let ids = self.span(id);
-        self.set(chunk, ids, Value::Zero, Urgency::Normal).map(|_| ())
+        self.set(chunk, ids, Value::Zero, Urgency::Normal)
+            .map(|_| ())
     }
 
     fn free_passed(&mut self, mark: u64) {
@@ -355,18 +382,12 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
             return self.base.swept(pass - 1);
         }
         for _ in 0..SWEEP_CHUNKS {
-            let base = &mut self.base;
-            let next = self.map.chunk_from(&mut base.meta, base.sweep_chunk)?;
+            let at = self.base.sweep_chunk;
+            let next = self.map.chunk_from(&mut self.base.meta, at)?;
             let Some(chunk) = next else {
                 return self.base.swept(pass);
             };
-            let edit = &mut self.edit;
-            edit.plan_trim(&self.map, &mut base.meta, &base.snaps, chunk)?;
-            let done = edit.is_empty();
-            if !done {
-                let record = Record::new(RecordKind::Trim, [chunk, 0, 0, 0]);
-                self.finish(&record, Urgency::Urgent)?;
-            }
+            let done = !self.trim(chunk)?;
             if !self.edit.more() {
                 match chunk.checked_add(1) {
                     Some(next) => self.base.sweep_chunk = next,

@@ -58,8 +58,9 @@ impl<B: Blocks> RangeStore<B> {
                 edit.plan_set(&self.map, &mut base.meta, &base.snaps, chunk, &rec)?;
             }
             RecordKind::Trim => {
+                let limit = usize::try_from(lo).map_err(|_| EILSEQ)?;
                 let edit = &mut self.edit;
-                edit.plan_trim(&self.map, &mut base.meta, &base.snaps, chunk)?;
+                edit.plan_trim(&self.map, &mut base.meta, &base.snaps, chunk, limit)?;
             }
             _ => return base.replay(record),
         }

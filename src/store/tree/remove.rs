@@ -82,6 +82,8 @@ impl<const N: usize, const K: usize> Tree<N, K> {
     }
 
     /// Decides the repairs, and reads the siblings for them.
+    // Not inlined, for the sake of the stack of `remove`.
+    #[inline(never)]
     fn plan<B: Blocks>(&self, m: &mut Meta<B>, path: &Path, plans: &mut [Plan; LEVELS]) -> Result {
         let shape = self.shape();
         for (level, plan) in (0..self.depth).zip(plans) {

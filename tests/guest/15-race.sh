@@ -1,0 +1,84 @@
+#!/bin/bash
+# Reads, copies and writes of one chunk at the same time, each held back in turn.
+. ./lib.sh
+plan 24
+
+# held <device> <file>: a read of its first chunk by a process whose reads of /dev/o
+# do not begin before release.
+held() {
+	(
+		echo $BASHPID > /sys/fs/cgroup/slow/cgroup.procs
+		exec dd if="$1" of="$2" bs=4k count=1 iflag=direct status=none
+	) &
+}
+release() { echo "$(cat /sys/block/o/dev) rbps=max" > /sys/fs/cgroup/slow/io.max; }
+# value <file or device>: the seed of its first sector.
+value() { dd if="$1" bs=512 count=1 ${2:+iflag=$2} status=none | head -c 6; }
+
+make_nullblk o 16
+make_nullblk s 16
+write_pattern /dev/o 0 64 1
+make_ms ms /dev/o /dev/s 8
+is "a snapshot is cut" "$(take_snapshot ms)" 1
+make_snap snap /dev/o 1
+
+# A snapshot's read is on its way to the origin's chunk, and has not got there: the
+# origin's write must wait, though its copy is long done.  The block layer's throttle
+# holds back the bios of one cgroup only, and so not the copy.
+echo +io > /sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/slow
+echo "$(cat /sys/block/o/dev) rbps=1" > /sys/fs/cgroup/slow/io.max
+held /dev/mapper/snap /tmp/read
+reader=$!
+sleep 1
+write_pattern /dev/mapper/ms 0 8 2 &
+writer=$!
+ok "the write's copy is made" within 5 eval '[ "$(ms_status ms copied)" = 1 ]'
+sleep 0.5
+ok "the read is held" kill -0 $reader
+ok "the write waits for it" kill -0 $writer
+is "and has changed nothing" "$(value /dev/o direct)" 000001
+held /dev/mapper/snap /tmp/late
+late=$!
+held /dev/mapper/snap /tmp/late
+late=$!
+ok "a later read gets the copy at once" within 5 eval "! kill -0 $late"
+is "and the old contents" "$(value /tmp/late)" 000001
+release
+ends_well "the held read ends" $reader
+is "with the old contents" "$(value /tmp/read)" 000001
+ends_well "the write ends" $writer
+is "and is there" "$(value /dev/mapper/ms direct)" 000002
+is "the snapshot is as it was" "$(value /dev/mapper/snap direct)" 000001
+dmsetup remove snap
+dmsetup remove ms
+rmdir /sys/fs/cgroup/slow
+
+# The copy's read, and then its write, takes a second.
+for side in read write; do
+	size=$(sectors /dev/o)
+	dmsetup create slow-o --table "0 $size delay /dev/o 0 $([ $side = read ] && echo 1000 || echo 0) /dev/o 0 0"
+	dmsetup create slow-s --table "0 $(sectors /dev/s) delay /dev/s 0 0 /dev/s 0 $([ $side = read ] && echo 0 || echo 300)"
+	dd if=/dev/zero of=/dev/s bs=128k count=1 oflag=direct status=none
+	write_pattern /dev/o 0 64 3
+	make_ms ms /dev/mapper/slow-o /dev/mapper/slow-s 8
+	take_snapshot ms > /dev/null
+	make_snap snap /dev/mapper/slow-o 1
+	write_pattern /dev/mapper/ms 0 8 4 &
+	writer=$!
+	sleep 0.1
+	write_pattern /dev/mapper/ms 2 2 5 &
+	second=$!
+	is "$side: the origin keeps its contents until the copy is safe" "$(value /dev/o direct)" 000003
+	is "$side: a snapshot's read meanwhile is right" "$(value /dev/mapper/snap direct)" 000003
+	wait $writer $second
+	ok "$side: the snapshot holds the chunk" check_pattern /dev/mapper/snap 0 8 3
+	is "$side: both writes are done" "$(value /dev/mapper/ms direct)" 000004
+	ok "$side: and in order" check_pattern /dev/mapper/ms 2 2 5
+	is "$side: with one copy" "$(ms_status ms copied)" 1
+	dmsetup remove snap
+	dmsetup remove ms
+	dmsetup remove slow-o
+	dmsetup remove slow-s
+done
+cleanup

@@ -1,0 +1,41 @@
+#!/bin/bash
+# Big requests stay big where nothing has to be decided by chunk.
+. ./lib.sh
+plan 9
+
+# requests <device below> <field> <command>...: how many the device below got.
+requests() {
+	local device=$1 field=$2 before
+	before=$(io_count "$device" "$field")
+	shift 2
+	"$@"
+	echo $(($(io_count "$device" "$field") - before))
+}
+# A request of the size that every buffer fits.
+read_all() { dd if="$1" of=/dev/null bs=256k count="${2:-16}" iflag=direct status=none; }
+write_all() { dd if=/dev/zero of="$1" bs=256k count="${2:-16}" oflag=direct status=none; }
+read_big() { dd if="$1" of=/dev/null bs=1M count=8 iflag=direct status=none; }
+most() { test "$1" -le "$2"; }
+
+# Of itself a null_blk takes no more than 127 KiB at once.
+make_nullblk o 32 max_sectors=2048
+make_nullblk s 64 max_sectors=2048
+make_ms ms /dev/o /dev/s 8
+is "writes with no snapshot are not cut" "$(requests /dev/o 5 write_all /dev/mapper/ms)" 16
+take_snapshot ms > /dev/null
+make_snap snap /dev/o 1
+is "reads of the origin are not cut" "$(requests /dev/o 1 read_all /dev/mapper/ms)" 16
+plain=$(requests /dev/o 1 read_big /dev/o)
+big=$(requests /dev/o 1 read_big /dev/mapper/ms)
+ok "1 MiB is read in $big requests where the device itself makes $plain" most "$big" $((plain + 16))
+is "reads of an unchanged snapshot are not cut" "$(requests /dev/o 1 read_all /dev/mapper/snap)" 16
+# 128 chunks are copied; few requests may do it.
+before=$(ms_status ms copied)
+cut=$(requests /dev/s 5 write_all /dev/mapper/ms 2)
+is "a write of 512 KiB copies its 128 chunks" $(($(ms_status ms copied) - before)) 128
+ok "in $cut requests to the store, as neighbours go together" most "$cut" 64
+is "a write with nothing to copy is cut no finer than by chunk" \
+	"$(most "$(requests /dev/o 5 write_all /dev/mapper/ms 2)" 128 && echo yes)" yes
+is "reads of the origin are still not cut" "$(requests /dev/o 1 read_all /dev/mapper/ms)" 16
+ok "no request is bigger than the device takes" dd if=/dev/mapper/snap of=/dev/null bs=4M count=4 iflag=direct
+cleanup

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the order machine alone, step by step, on a store of plain collections.
+
+mod bench;
+mod chaos;
+mod control;
+mod failures;
+mod flush;
+mod origin;
+mod snapshot;

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Several lives of one store, with power cuts tried all along and one kept at the end of each.
+
+use super::{
+    blocks::Shared,
+    cut::{cut, Survivor},
+    disk::Disk,
+    oracle::Oracle,
+    rng::Rng,
+    run::{Command, Run},
+    sim::{Mutation, Sim},
+    windows::{Window, Windows},
+    Config, Maker,
+};
+use std::fmt::Write;
+
+/// What was seen.
+#[derive(Clone, Default)]
+pub(crate) struct Stats {
+    /// Cuts made and found right.
+    pub(crate) cuts: u64,
+    /// Where they fell.
+    pub(crate) windows: Windows,
+    /// Copies made by the machine.
+    pub(crate) copies: u64,
+    /// Lives, and those that ended cleanly.
+    pub(crate) lives: u64,
+    /// See `lives`.
+    pub(crate) clean: u64,
+}
+
+impl Stats {
+    /// Adds another history's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.cuts += other.cuts;
+        self.windows.add(&other.windows);
+        self.copies += other.copies;
+        self.lives += other.lives;
+        self.clean += other.clean;
+    }
+}
+
+/// Runs the history of `seed`. An error tells all that is needed to find its cause.
+pub(crate) fn history(
+    seed: u64,
+    config: &Config,
+    maker: &Maker,
+    mutation: Mutation,
+) -> Result<Stats, String> {
+    let mut rng = Rng::new(seed);
+    let shared = Shared::new(Disk::new(maker.sectors), rng.next());
+    (maker.format)(&shared)?;
+    let store = (maker.open)(&shared)?;
+    let origin = Disk::new(config.origin_sectors);
+    let oracle = Oracle::new(config.origin_sectors);
+    let mut sim = Sim::new(Rng::new(rng.next()), origin, shared, oracle);
+    sim.mutation = mutation;
+    sim.geometry = store.geometry();
+    sim.lossy = !config.preserve_on_error;
+    let mut run = Run::new(sim, store, config);
+    let mut stats = Stats::default();
+    for life in 0..config.lives {
+        // Chosen before, so that it does not depend on what the machine does.
+        let clean = rng.one_in(3);
+        let most = config.operations * 40;
+        let steps = if rng.one_in(3) { 1 + rng.below(most) } else { usize::MAX };
+        let result = live(&mut run, config, maker, &mut rng, &mut stats, steps, clean);
+        stats.lives += 1;
+        stats.copies += run.machine.counts().copies;
+        let survivor = match result {
+            Ok(survivor) => survivor,
+            Err(what) => return Err(report(seed, life, config, &run, &what)),
+        };
+        let mut sim = run.sim;
+        sim.oracle = survivor.oracle;
+        sim.restart(survivor.origin, survivor.shared, survivor.store.geometry());
+        run = Run::new(sim, survivor.store, config);
+    }
+    Ok(stats)
+}
+
+/// One life; what its end leaves.
+fn live(
+    run: &mut Run,
+    config: &Config,
+    maker: &Maker,
+    rng: &mut Rng,
+    stats: &mut Stats,
+    steps: usize,
+    clean: bool,
+) -> Result<Survivor, String> {
+    let limit = 4000 + config.operations * 400;
+    for step in 0.. {
+        if step == steps || run.command == Command::Closed {
+            break;
+        }
+        if step == limit {
+            run.check_quiet();
+            return Err(run.sim.failure.take().unwrap_or("never comes to rest".into()));
+        }
+        if clean && run.budget == 0 && run.command == Command::Idle {
+            run.stop();
+        }
+        let more = run.step(config);
+        if let Some(what) = run.sim.failure.take() {
+            return Err(what);
+        }
+        if !more {
+            run.check_quiet();
+            if let Some(what) = run.sim.failure.take() {
+                return Err(what);
+            }
+            break;
+        }
+        if rng.one_in(config.cut_every) {
+            for _ in 0..config.cuts {
+                try_cut(run, maker, rng, stats)?;
+            }
+        }
+    }
+    let closed = run.command == Command::Closed;
+    stats.clean += u64::from(closed);
+    try_cut(run, maker, rng, stats)
+}
+
+/// Cuts the power now, in a copy of the world.
+fn try_cut(
+    run: &mut Run,
+    maker: &Maker,
+    rng: &mut Rng,
+    stats: &mut Stats,
+) -> Result<Survivor, String> {
+    let windows = &mut stats.windows;
+    run.sim.windows(windows);
+    windows.hit(Window::Recorded, run.machine.store().has_unsealed());
+    let parked = run.sim.bios.iter().any(|b| b.protected && !b.ended);
+    let held = run.sim.readers_hold();
+    windows.hit(Window::Readers, parked && held && !run.log_is_out());
+    windows.hit(Window::Draining, run.command == Command::Draining);
+    let creating = run.command == Command::Creating && run.sim.cut_id.is_some();
+    windows.hit(Window::CreateLog, creating && run.log_is_out());
+    windows.hit(Window::Closing, run.command == Command::Closing);
+    stats.cuts += 1;
+    let disk = run.sim.store.lock().disk.clone();
+    let (oracle, origin) = (&run.sim.oracle, &run.sim.origin);
+    cut(maker, oracle, origin, &disk, rng, &mut stats.windows)
+}
+
+fn report(seed: u64, life: usize, config: &Config, run: &Run, what: &str) -> String {
+    let mut text = format!(
+        "seed {seed}, life {life}: {what}\n{config:?}\n\
+         (again: MULTISNAP_SEED={seed} MULTISNAP_CUTS=1)\nlast events:\n"
+    );
+    for (event, a, b) in &run.sim.trace {
+        let _ = writeln!(text, "  {event} {a:x} {b:x}");
+    }
+    text
+}

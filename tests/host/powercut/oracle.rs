@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the origin and every snapshot must hold, by the words of the design alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sectors and what was written to them last, as a flush found them.
+pub(crate) type Mark = Vec<(u64, u64)>;
+
+/// The content of one device: what must survive a cut, and what may.
+#[derive(Clone)]
+pub(crate) struct Cells {
+    /// The oldest content that a cut may bring back.
+    floor: Vec<u64>,
+    /// Later writes in their order, and whether they have ended.
+    later: BTreeMap<u64, Vec<(u64, bool)>>,
+}
+
+impl Cells {
+    /// A device that durably holds `floor`.
+    pub(crate) fn new(floor: Vec<u64>) -> Self {
+        Cells {
+            floor,
+            later: BTreeMap::new(),
+        }
+    }
+
+    /// Sectors.
+    pub(crate) fn len(&self) -> u64 {
+        self.floor.len() as u64
+    }
+
+    /// What a read that begins now may see.
+    pub(crate) fn visible(&self, sector: u64) -> Vec<u64> {
+        let mut seen = vec![self.floor[sector as usize]];
+        for (token, ended) in self.later.get(&sector).into_iter().flatten() {
+            if *ended {
+                seen.clear();
+            }
+            seen.push(*token);
+        }
+        seen
+    }
+
+    /// What all writes that have ended lead to.
+    pub(crate) fn content(&self) -> Vec<u64> {
+        (0..self.len()).map(|s| self.visible(s)[0]).collect()
+    }
+
+    /// Whether a write to the sector is under way.
+    pub(crate) fn is_busy(&self, sector: u64) -> bool {
+        let later = self.later.get(&sector);
+        later.is_some_and(|l| l.iter().any(|(_, ended)| !ended))
+    }
+
+    /// Whether a cut may leave `token`.
+    pub(crate) fn survives(&self, sector: u64, token: u64) -> bool {
+        self.floor[sector as usize] == token
+            || self
+                .later
+                .get(&sector)
+                .is_some_and(|l| l.iter().any(|(t, _)| *t == token))
+    }
+
+    /// Says what a cut may leave.
+    pub(crate) fn describe(&self, sector: u64) -> String {
+        let later = self.later.get(&sector).cloned().unwrap_or_default();
+        format!("{:x} or {:x?}", self.floor[sector as usize], later)
+    }
+
+    /// A write begins.
+    pub(crate) fn begin(&mut self, sector: u64, token: u64) {
+        self.later.entry(sector).or_default().push((token, false));
+    }
+
+    /// A write has ended; with an error it never happened.
+    pub(crate) fn end(&mut self, sector: u64, token: u64, good: bool) {
+        let Some(later) = self.later.get_mut(&sector) else {
+            return;
+        };
+        let Some(at) = later.iter().position(|(t, _)| *t == token) else {
+            return;
+        };
+        if good {
+            later[at].1 = true;
+        } else {
+            later.remove(at);
+        }
+    }
+
+    /// What a flush that begins now must make durable.
+    pub(crate) fn mark(&self) -> Mark {
+        let ended = |later: &[(u64, bool)]| later.iter().rev().find(|w| w.1).map(|w| w.0);
+        self.later
+            .iter()
+            .filter_map(|(sector, later)| Some((*sector, ended(later)?)))
+            .collect()
+    }
+
+    /// The flush has ended.
+    pub(crate) fn harden(&mut self, mark: &[(u64, u64)]) {
+        for (sector, token) in mark {
+            let Some(later) = self.later.get_mut(sector) else {
+                continue;
+            };
+            if let Some(at) = later.iter().position(|(t, _)| t == token) {
+                self.floor[*sector as usize] = *token;
+                later.drain(..=at);
+            }
+        }
+        self.later.retain(|_, later| !later.is_empty());
+    }
+}
+
+/// A snapshot as it must be.
+#[derive(Clone)]
+pub(crate) struct Snap {
+    /// Its content.
+    pub(crate) cells: Cells,
+    /// Its creation was acknowledged.
+    pub(crate) certain: bool,
+    /// Names that it may have after a cut, the last one acknowledged first.
+    pub(crate) names: Vec<u64>,
+    /// Chunks that may be lost, where the policy allows that.
+    pub(crate) lost: BTreeSet<u64>,
+}
+
+/// All of it.
+#[derive(Clone)]
+pub(crate) struct Oracle {
+    /// The origin.
+    pub(crate) origin: Cells,
+    /// The snapshots.
+    pub(crate) snaps: BTreeMap<u64, Snap>,
+}
+
+impl Oracle {
+    /// An origin of zeroes, without snapshots.
+    pub(crate) fn new(sectors: u64) -> Self {
+        Oracle {
+            origin: Cells::new(vec![0; sectors as usize]),
+            snaps: BTreeMap::new(),
+        }
+    }
+
+    /// The origin's content is what snapshot `id` holds from now on.
+    pub(crate) fn cut(&mut self, id: u64, name: u64) {
+        let snap = Snap {
+            cells: Cells::new(self.origin.content()),
+            certain: false,
+            names: vec![name],
+            lost: BTreeSet::new(),
+        };
+        assert!(self.snaps.insert(id, snap).is_none(), "id given again");
+    }
+
+    /// The origin or a snapshot.
+    pub(crate) fn cells(&mut self, id: Option<u64>) -> Option<&mut Cells> {
+        match id {
+            None => Some(&mut self.origin),
+            Some(id) => self.snaps.get_mut(&id).map(|s| &mut s.cells),
+        }
+    }
+}

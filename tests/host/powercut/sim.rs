@@ -1,0 +1,624 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The simulator: two devices, and all that is under way on them, as the machine's [`World`].
+//!
+//! What the machine asks for becomes an [`Event`] that goes on step by step, in random order
+//! with all others; what comes of it waits in the inbox until the worker looks.
+
+use super::{
+    bios::{Bio, BioInfo, Bios},
+    blocks::Shared,
+    disk::{Content, Disk, WriteId},
+    oracle::Oracle,
+    rng::Rng,
+};
+use crate::engine::order::{
+    grace::{Generation, Grace, Ticket},
+    Control, Copied, Mode, Op, Request, Users, World,
+};
+use crate::store::{
+    blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source, Who,
+};
+use kernel::prelude::*;
+use std::vec::Vec;
+use std::collections::{BTreeSet, VecDeque};
+
+/// Rules that can be switched off, to see that this is noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// All rules hold.
+    #[default]
+    None,
+    /// The origin is not flushed before a create.
+    NoOriginFlush,
+    /// The log write does not flush the copies before it.
+    NoPreflush,
+    /// The log write is not FUA.
+    NoLogFua,
+    /// Older reads of the origin are not waited for.
+    ReadersPass,
+    /// Users of freed chunks are not waited for.
+    UsersPass,
+    /// The log write is called durable when it is issued.
+    EarlyLog,
+    /// A copy is called done before it is.
+    EarlyCopy,
+    /// The checkpoint's block does not wait for the flush of the dirty blocks.
+    NoCheckpointFlush,
+    /// The checkpoint's block does not wait for the dirty blocks.
+    EarlyCheckpoint,
+    /// What was preserved before a create counts after it.
+    StaleFastPath,
+    /// A snapshot's flush does not flush the store.
+    NoStoreFlush,
+}
+
+/// A copy on its way.
+pub(crate) enum CopyStage {
+    /// Nothing done yet.
+    Planned,
+    /// The source was read.
+    Read(Vec<Content>),
+    /// The destinations are being written.
+    Writing(Vec<WriteId>),
+}
+
+/// Something that goes on by itself.
+pub(crate) enum Event {
+    /// A write of the origin.
+    OriginWrite(Bio, WriteId),
+    /// A flush of the origin by its user.
+    OriginFlush(Bio, u64),
+    /// The flush of the origin in a suspend.
+    SuspendFlush(u64),
+    /// A snapshot read: sector, users, and what was read.
+    Read(Bio, Users, Generation, u64, Option<Vec<Content>>),
+    /// A snapshot write in place.
+    StoreWrite(Bio, Generation, WriteId),
+    /// A write that brings a whole chunk.
+    Overwrite(usize, Bio, Generation, WriteId),
+    /// An empty flush of the store.
+    StoreFlush(Bio, u64),
+    /// A copy.
+    Copy(usize, Chunk, Source, Vec<Dest>, CopyStage),
+    /// The flush before a log write; the flag says that the machine was told already.
+    LogFlush(LogWrite, u64, bool),
+    /// The blocks of a log write.
+    LogBlocks(LogWrite, WriteId, bool),
+    /// A dirty metadata block.
+    DirtyWrite(u64, WriteId),
+    /// The flush before a checkpoint.
+    CheckpointFlush(u64),
+    /// A checkpoint's block.
+    CheckpointBlock(WriteId),
+}
+
+impl Event {
+    /// A number for its kind.
+    pub(crate) fn class(&self) -> usize {
+        match self {
+            Event::OriginWrite(..) => 0,
+            Event::OriginFlush(..) | Event::SuspendFlush(_) => 1,
+            Event::Read(_, Users::OriginReads, ..) => 2,
+            Event::Read(..) => 3,
+            Event::StoreWrite(..) => 4,
+            Event::Overwrite(..) => 5,
+            Event::StoreFlush(..) => 6,
+            Event::Copy(..) => 7,
+            Event::LogFlush(..) => 8,
+            Event::LogBlocks(..) => 9,
+            Event::DirtyWrite(..) => 10,
+            Event::CheckpointFlush(_) | Event::CheckpointBlock(_) => 11,
+        }
+    }
+}
+
+/// Kinds of events.
+pub(crate) const CLASSES: usize = 12;
+
+/// What the worker will be told.
+pub(crate) enum Told {
+    /// A snapshot read has arrived.
+    Read(Bio),
+    /// Another bio has arrived.
+    Write(Bio),
+    /// A copy has ended.
+    Copied(usize, Copied),
+    /// An overwrite has ended.
+    Overwritten(usize, Bio),
+    /// The log write has ended.
+    Log(LogWrite),
+    /// The checkpoint has been written.
+    Checkpoint,
+    /// A command has arrived.
+    Control(Control),
+}
+
+/// A checkpoint on its way.
+pub(crate) struct Checkpoint {
+    pub(crate) write: CheckpointWrite,
+    /// Blocks that must be on the disk before the flush.
+    pub(crate) todo: Vec<u64>,
+    /// The flush, or the block, is on its way.
+    pub(crate) flushing: bool,
+}
+
+/// The outside of the machine.
+pub(crate) struct Sim {
+    pub(crate) rng: Rng,
+    pub(crate) mutation: Mutation,
+    pub(crate) origin: Disk,
+    pub(crate) store: Shared,
+    pub(crate) geometry: Geometry,
+    pub(crate) bios: Vec<BioInfo>,
+    pub(crate) reads_active: Vec<usize>,
+    /// Bios of the origin, and of snapshots, that have not ended.
+    pub(crate) origin_busy: usize,
+    pub(crate) snap_busy: usize,
+    pub(crate) events: Vec<Event>,
+    /// Events of this kind are slow just now.
+    slow: usize,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) inbox: VecDeque<Told>,
+    /// The worker must look though the inbox may be empty.
+    pub(crate) look: bool,
+    pub(crate) timer: bool,
+    grace: [Grace; 2],
+    last_ask: Ticket,
+    /// Log writes that ended while older reads were out.
+    pub(crate) log_asks: Vec<Ticket>,
+    /// The create generation in which each chunk was preserved.
+    preserved: Vec<u64>,
+    generation: u64,
+    pub(crate) control_result: Option<Result<Option<SnapId>>>,
+    /// The name of the next snapshot, as a number.
+    pub(crate) next_name: u64,
+    pub(crate) cut_id: Option<u64>,
+    pub(crate) mode: Mode,
+    pub(crate) was_full: bool,
+    /// Copies that cannot be made are losses, not errors.
+    pub(crate) lossy: bool,
+    pub(crate) oracle: Oracle,
+    /// Recorded destinations so far; one of them was written again.
+    pub(crate) dests: BTreeSet<u64>,
+    pub(crate) reused: bool,
+    pub(crate) last_log_nr: u64,
+    pub(crate) wrapped: bool,
+    pub(crate) next_token: u64,
+    pub(crate) failure: Option<String>,
+    pub(crate) trace: VecDeque<(&'static str, u64, u64)>,
+}
+
+/// Events that are printed when something is wrong.
+const TRACE: usize = 80;
+
+impl Sim {
+    /// A simulator of these devices.
+    pub(crate) fn new(rng: Rng, origin: Disk, store: Shared, oracle: Oracle) -> Self {
+        let sectors = origin.len() as usize;
+        Sim {
+            rng,
+            mutation: Mutation::None,
+            origin,
+            store,
+            geometry: Geometry {
+                chunk_sectors: 8,
+                origin_sectors: sectors as u64,
+                data_start: 0,
+                data_chunks: 0,
+            },
+            bios: Vec::new(),
+            reads_active: Vec::new(),
+            origin_busy: 0,
+            snap_busy: 0,
+            events: Vec::new(),
+            slow: 0,
+            checkpoint: None,
+            inbox: VecDeque::new(),
+            look: true,
+            timer: false,
+            grace: Default::default(),
+            last_ask: Ticket::default(),
+            log_asks: Vec::new(),
+            preserved: vec![0; sectors],
+            generation: 1,
+            control_result: None,
+            next_name: 1,
+            cut_id: None,
+            mode: Mode::Rw,
+            was_full: false,
+            lossy: false,
+            oracle,
+            dests: BTreeSet::new(),
+            reused: false,
+            last_log_nr: 0,
+            wrapped: false,
+            next_token: 1,
+            failure: None,
+            trace: VecDeque::new(),
+        }
+    }
+
+    /// Forgets all that does not survive a power cut.
+    pub(crate) fn restart(&mut self, origin: Disk, store: Shared, geometry: Geometry) {
+        let oracle = self.oracle.clone();
+        let rng = Rng::new(self.rng.next());
+        let mut new = Sim::new(rng, origin, store, oracle);
+        new.mutation = self.mutation;
+        new.geometry = geometry;
+        new.next_name = self.next_name;
+        new.next_token = self.next_token;
+        new.dests = std::mem::take(&mut self.dests);
+        new.reused = self.reused;
+        new.wrapped = self.wrapped;
+        new.was_full = self.was_full;
+        new.lossy = self.lossy;
+        new.failure = self.failure.take();
+        new.trace = std::mem::take(&mut self.trace);
+        new.note("restart", 0, 0);
+        *self = new;
+    }
+
+    /// Remembers an event for the trace.
+    pub(crate) fn note(&mut self, what: &'static str, a: u64, b: u64) {
+        if self.trace.len() == TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back((what, a, b));
+    }
+
+    /// An event to go on with, which is there. Some kind of them is slow for a while, then another.
+    pub(crate) fn choose(&mut self) -> usize {
+        if self.rng.one_in(100) {
+            self.slow = self.rng.below(CLASSES * 2).min(CLASSES + 2);
+        }
+        let mut n = self.rng.below(self.events.len());
+        for _ in 0..4 {
+            // Half of the time it is reads of the origin, which so much depends on.
+            let slow = if self.slow > CLASSES { 2 } else { self.slow };
+            if self.events[n].class() != slow || self.rng.one_in(20) {
+                break;
+            }
+            n = self.rng.below(self.events.len());
+        }
+        n
+    }
+
+    /// Something is wrong.
+    pub(crate) fn wrong(&mut self, what: String) {
+        self.failure.get_or_insert(what);
+    }
+
+    /// Sectors in a chunk.
+    pub(crate) fn chunk(&self) -> u64 {
+        u64::from(self.geometry.chunk_sectors)
+    }
+
+    /// Sectors of a chunk of the origin; the last one may be short.
+    pub(crate) fn chunk_len(&self, chunk: u64) -> u64 {
+        let start = chunk * self.chunk();
+        self.chunk().min(self.origin.len() - start)
+    }
+
+    /// First sector of a chunk of the store.
+    pub(crate) fn dest_sector(&self, dest: Dest) -> u64 {
+        assert!(dest.0 < self.geometry.data_chunks, "no such destination");
+        self.geometry.data_start + dest.0 * self.chunk()
+    }
+
+    /// Whether an origin write to `chunk` needs no look by the machine.
+    pub(crate) fn is_preserved(&self, chunk: u64) -> bool {
+        let at = self.preserved[chunk as usize];
+        at == self.generation || (self.mutation == Mutation::StaleFastPath && at > 0)
+    }
+
+    /// Whether this many users are counted.
+    pub(crate) fn running(&self, users: Users) -> u64 {
+        self.grace[users as usize].running()
+    }
+
+    /// Whether an older read of the origin keeps a durable log write from letting go.
+    pub(crate) fn readers_hold(&mut self) -> bool {
+        let grace = &self.grace[Users::OriginReads as usize];
+        self.log_asks.retain(|ticket| !grace.passed(*ticket));
+        !self.log_asks.is_empty()
+    }
+
+    fn data(&self, bio: &Bio) -> Vec<Content> {
+        let tokens = &self.bios[bio.0].tokens;
+        tokens.iter().map(|t| Content::Token(*t)).collect()
+    }
+
+    /// An origin write to `chunk` may find the store full.
+    pub(crate) fn allow_loss(&mut self, chunk: u64) {
+        if self.lossy && self.was_full {
+            for snap in self.oracle.snaps.values_mut() {
+                snap.lost.insert(chunk);
+            }
+        }
+    }
+
+    /// A destination is about to be filled.
+    fn fill(&mut self, dest: Dest) {
+        if !self.dests.insert(dest.0) {
+            self.reused = true;
+        }
+    }
+
+    /// A read has brought `data`.
+    pub(crate) fn end_read(&mut self, bio: Bio, data: &[Content]) {
+        let info = &self.bios[bio.0];
+        for (i, (content, allowed)) in data.iter().zip(&info.allowed).enumerate() {
+            let good = content.token().is_some_and(|t| allowed.contains(&t));
+            if !good {
+                let what = format!(
+                    "snapshot {:x} chunk {} sector {}: read {:x?}, not one of {:x?}",
+                    info.id.unwrap_or(0),
+                    info.chunk,
+                    info.first + i as u64,
+                    content.token(),
+                    allowed
+                );
+                return self.wrong(what);
+            }
+        }
+        self.end_bio(bio, Ok(()));
+    }
+
+    /// A bio has ended.
+    pub(crate) fn end_bio(&mut self, bio: Bio, result: Result) {
+        let n = bio.0;
+        self.note(if result.is_ok() { "end" } else { "end, failed" }, n as u64, 0);
+        let info = &mut self.bios[n];
+        if std::mem::replace(&mut info.ended, true) {
+            return self.wrong(format!("bio {n} ended twice"));
+        }
+        let (id, chunk, first) = (info.id, info.chunk, info.first);
+        let (op, fua) = (info.op, info.fua);
+        let tokens = std::mem::take(&mut info.tokens);
+        let mark = std::mem::take(&mut info.mark);
+        info.allowed.clear();
+        match id {
+            None => self.origin_busy -= 1,
+            Some(_) => self.snap_busy -= 1,
+        }
+        if op == Op::Read {
+            self.reads_active.retain(|read| *read != n);
+        }
+        let start = chunk * self.chunk() + first;
+        let Some(cells) = self.oracle.cells(id) else {
+            return;
+        };
+        if op == Op::Write {
+            let written: Vec<_> = (start..).zip(tokens).collect();
+            for (sector, token) in &written {
+                cells.end(*sector, *token, result.is_ok());
+            }
+            if fua && result.is_ok() {
+                cells.harden(&written);
+            }
+        }
+        if op == Op::Flush && result.is_ok() {
+            cells.harden(&mark);
+        }
+        if let Err(e) = result {
+            self.check_error(n, e);
+        }
+    }
+
+    /// Errors are right only where the store was full or content may be lost.
+    fn check_error(&mut self, n: usize, e: Error) {
+        let info = &self.bios[n];
+        let full = info.op == Op::Write && e == ENOSPC && self.was_full;
+        let lost = info.op != Op::Flush
+            && e == EIO
+            && info.id.and_then(|id| self.oracle.snaps.get(&id)).is_some_and(|snap| {
+                snap.lost.contains(&info.chunk)
+            });
+        if !full && !lost {
+            let what = format!(
+                "bio {n} ({:?} of {:x?} chunk {}) failed: {e:?}",
+                info.op, info.id, info.chunk
+            );
+            self.wrong(what);
+        }
+    }
+
+    /// Issues the log write itself, behind its flush.
+    pub(crate) fn issue_log(&mut self, write: LogWrite, told: bool) {
+        let fua = self.mutation != Mutation::NoLogFua;
+        let blocks: &[Block] = &write.buf[..write.count];
+        let id = self.store.lock().disk.submit_blocks(write.nr, blocks, fua);
+        self.note("log blocks", write.seq, write.count as u64);
+        self.events.push(Event::LogBlocks(write, id, told));
+    }
+}
+
+impl World for Sim {
+    type Bio = Bio;
+    type Bios = Bios;
+
+    fn request(&self, bio: &Bio) -> Request {
+        let info = &self.bios[bio.0];
+        Request {
+            who: match info.id {
+                None => Who::Origin,
+                Some(id) => Who::Snapshot(SnapId(id)),
+            },
+            op: info.op,
+            chunk: Chunk(info.chunk),
+            whole: info.whole,
+            fua: info.fua,
+        }
+    }
+
+    fn to_origin(&mut self, bio: Bio) {
+        let data = self.data(&bio);
+        let info = &self.bios[bio.0];
+        let start = info.chunk * self.chunk() + info.first;
+        let id = self.origin.submit(start, data, info.fua);
+        self.note("to origin", bio.0 as u64, start);
+        self.events.push(Event::OriginWrite(bio, id));
+    }
+
+    fn read_origin(&mut self, bio: Bio) {
+        let info = &self.bios[bio.0];
+        let start = info.chunk * self.chunk() + info.first;
+        let users = Users::OriginReads;
+        let generation = self.enter(users);
+        self.note("read origin", bio.0 as u64, start);
+        self.events.push(Event::Read(bio, users, generation, start, None));
+    }
+
+    fn to_store(&mut self, bio: Bio, dest: Dest) {
+        let info = &self.bios[bio.0];
+        let start = self.dest_sector(dest) + info.first;
+        let (op, fua) = (info.op, info.fua);
+        let users = Users::StoreChunks;
+        let generation = self.enter(users);
+        self.note("to store", bio.0 as u64, dest.0);
+        self.events.push(match op {
+            Op::Read => Event::Read(bio, users, generation, start, None),
+            _ => {
+                let data = self.data(&bio);
+                let id = self.store.lock().disk.submit(start, data, fua);
+                Event::StoreWrite(bio, generation, id)
+            }
+        });
+    }
+
+    fn overwrite(&mut self, slot: usize, bio: Bio, dest: Dest) {
+        let start = self.dest_sector(dest);
+        let data = self.data(&bio);
+        self.fill(dest);
+        let generation = self.enter(Users::StoreChunks);
+        let id = self.store.lock().disk.submit(start, data, false);
+        self.note("overwrite", bio.0 as u64, dest.0);
+        self.events.push(Event::Overwrite(slot, bio, generation, id));
+    }
+
+    fn flush_store(&mut self, bio: Bio) {
+        let mark = self.store.lock().disk.begin_flush();
+        self.note("flush store", bio.0 as u64, mark);
+        self.events.push(Event::StoreFlush(bio, mark));
+    }
+
+    fn end_zeroed(&mut self, bio: Bio) {
+        let zeroes = vec![Content::Token(0); self.bios[bio.0].len as usize];
+        self.end_read(bio, &zeroes);
+    }
+
+    fn end(&mut self, bio: Bio, result: Result) {
+        self.end_bio(bio, result);
+    }
+
+    fn copy(&mut self, slot: usize, chunk: Chunk, from: Source, dests: &[Dest]) {
+        for dest in dests {
+            self.fill(*dest);
+        }
+        self.note("copy", chunk.0, dests[0].0);
+        let dests = dests.to_vec();
+        if self.mutation == Mutation::EarlyCopy {
+            self.inbox.push_back(Told::Copied(slot, Copied::Good));
+        }
+        self.events
+            .push(Event::Copy(slot, chunk, from, dests, CopyStage::Planned));
+    }
+
+    fn write_log(&mut self, write: LogWrite) {
+        self.log_asks.push(self.last_ask);
+        self.wrapped |= write.nr < self.last_log_nr;
+        self.last_log_nr = write.nr;
+        self.note("log", write.seq, write.count as u64);
+        let mark = match self.mutation {
+            // A flush of what completed before the beginning does nothing.
+            Mutation::NoPreflush => 0,
+            _ => self.store.lock().disk.begin_flush(),
+        };
+        if self.mutation == Mutation::EarlyLog {
+            let mut buf = KVec::new();
+            for block in &write.buf[..write.count] {
+                buf.push(*block, GFP_KERNEL).expect("memory");
+            }
+            let copy = LogWrite { buf, ..write };
+            self.events.push(Event::LogFlush(copy, mark, true));
+            self.inbox.push_back(Told::Log(write));
+        } else {
+            self.events.push(Event::LogFlush(write, mark, false));
+        }
+    }
+
+    fn write_checkpoint(&mut self, write: CheckpointWrite) {
+        let todo = self.store.lock().unwritten();
+        self.note("checkpoint", write.nr, todo.len() as u64);
+        self.checkpoint = Some(Checkpoint {
+            write,
+            todo,
+            flushing: false,
+        });
+    }
+
+    fn preserved(&mut self, chunk: Chunk) {
+        self.note("preserved", chunk.0, 0);
+        self.preserved[chunk.0 as usize] = self.generation;
+    }
+
+    fn cut(&mut self, id: SnapId) {
+        self.note("cut", id.0 >> 32, 0);
+        self.generation += 1;
+        self.cut_id = Some(id.0);
+        self.oracle.cut(id.0, self.next_name);
+    }
+
+    fn enter(&mut self, users: Users) -> Generation {
+        self.grace[users as usize].enter()
+    }
+
+    fn leave(&mut self, users: Users, generation: Generation) {
+        if self.grace[users as usize].leave(generation) {
+            self.look = true;
+        }
+    }
+
+    fn ask(&mut self, users: Users) -> Ticket {
+        let ticket = self.grace[users as usize].ask();
+        if users == Users::OriginReads {
+            self.last_ask = ticket;
+        }
+        ticket
+    }
+
+    fn passed(&mut self, users: Users, ticket: Ticket) -> bool {
+        match (self.mutation, users) {
+            (Mutation::ReadersPass, Users::OriginReads) => true,
+            (Mutation::UsersPass, Users::StoreChunks) => true,
+            _ => self.grace[users as usize].passed(ticket),
+        }
+    }
+
+    fn later(&mut self, _ms: u32) {
+        self.timer = true;
+    }
+
+    fn control_done(&mut self, result: Result<Option<SnapId>>) {
+        self.note("control done", u64::from(result.is_ok()), 0);
+        if self.control_result.replace(result).is_some() {
+            self.wrong("control ended twice".into());
+        }
+    }
+
+    fn mode_changed(&mut self, mode: Mode, why: Error) {
+        self.note("mode", mode as u64, why.to_errno() as u64);
+        self.mode = mode;
+        if mode == Mode::Full && !std::mem::replace(&mut self.was_full, true) {
+            let waits = |info: &&BioInfo| info.protected && !info.ended;
+            let chunks: Vec<u64> = self.bios.iter().filter(waits).map(|i| i.chunk).collect();
+            for chunk in chunks {
+                self.allow_loss(chunk);
+            }
+        }
+        if mode == Mode::Fail {
+            self.wrong(format!("mode fail: {why:?}"));
+        }
+    }
+}

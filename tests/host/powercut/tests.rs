@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The power-cut runs themselves, and the proof that they notice broken rules.
+
+use super::{
+    history::{history, Stats},
+    model_store::{History, ModelStore, Sizes},
+    rng::Rng,
+    sim::Mutation,
+    windows::Window,
+    Config, Maker,
+};
+use crate::store::{self, FormatParams, Open, StoreType};
+use std::time::Instant;
+
+/// A store of the simplest kind.
+fn model(config: &Config) -> Maker {
+    let sizes = Sizes {
+        chunk_sectors: config.chunk_sectors,
+        origin_sectors: config.origin_sectors,
+        data_chunks: config.data_chunks,
+        log_len: config.log_len,
+        batch: config.batch,
+    };
+    let states = History::default();
+    let again = states.clone();
+    Maker {
+        sectors: sizes.store_sectors(),
+        format: Box::new(move |shared| {
+            ModelStore::format(shared, &states);
+            Ok(())
+        }),
+        open: Box::new(move |shared| {
+            let store = ModelStore::open(shared, sizes, &again).map_err(|e| format!("{e:?}"))?;
+            Ok(Box::new(store))
+        }),
+    }
+}
+
+/// The real store, of the smallest size that holds so many chunks.
+fn btree(config: &Config) -> Maker {
+    let params = FormatParams {
+        uuid: [0x5a; 16],
+        store_type: StoreType::Btree,
+        chunk_sectors: config.chunk_sectors,
+        origin_sectors: config.origin_sectors,
+    };
+    // Header, log and metadata of a store that is not large.
+    let fixed = (32 + 16 + 64) * 8;
+    Maker {
+        sectors: fixed + config.data_chunks.max(4) * u64::from(config.chunk_sectors),
+        format: Box::new(move |shared| {
+            let open = Open::format(shared.clone(), &params);
+            open.map(drop).map_err(|e| format!("format: {e}"))
+        }),
+        open: Box::new(move |shared| {
+            let explain = |e| format!("load: {e}");
+            let open = Open::peek(shared.clone(), false).map_err(explain)?;
+            open.check(params.chunk_sectors, params.store_type, params.origin_sectors)
+                .map_err(explain)?;
+            store::load(open).map_err(explain)
+        }),
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.and_then(|t| t.parse().ok()).unwrap_or(default)
+}
+
+/// Histories from `seed` on, until `cuts` were made.
+fn soak(make: fn(&Config) -> Maker, cuts: u64, seed: u64) -> Stats {
+    let begin = Instant::now();
+    let mut stats = Stats::default();
+    for seed in seed.. {
+        if stats.cuts >= cuts {
+            break;
+        }
+        let config = Config::random(&mut Rng::new(!seed));
+        match history(seed, &config, &make(&config), Mutation::None) {
+            Ok(more) => stats.add(&more),
+            Err(what) => panic!("{what}"),
+        }
+    }
+    println!(
+        "{} cuts, {} copies, {} lives, {} of them ended cleanly, {:.1} s\n{}",
+        stats.cuts,
+        stats.copies,
+        stats.lives,
+        stats.clean,
+        begin.elapsed().as_secs_f64(),
+        stats.windows
+    );
+    stats
+}
+
+/// The first seed that notices `mutation`.
+fn caught(make: fn(&Config) -> Maker, mutation: Mutation, seeds: u64) -> Option<u64> {
+    (0..seeds).find(|seed| {
+        let config = Config::random(&mut Rng::new(!seed));
+        let result = history(*seed, &config, &make(&config), mutation);
+        if let Err(what) = &result {
+            println!("{mutation:?}: {}", what.lines().next().unwrap_or(""));
+        }
+        result.is_err()
+    })
+}
+
+#[test]
+fn model_store_survives_every_cut() {
+    let cuts = number("MULTISNAP_CUTS", 20_000);
+    let stats = soak(model, cuts, number("MULTISNAP_SEED", 1));
+    if cuts >= 20_000 {
+        // The model has no metadata blocks; nothing frees a chunk yet.
+        let excused = [Window::Reused, Window::DirtyWrites];
+        let missing = stats.windows.missing(&excused);
+        assert!(missing.is_empty(), "no cut fell into {missing:?}");
+    }
+}
+
+#[test]
+fn btree_survives_every_cut() {
+    let cuts = number("MULTISNAP_CUTS", 20_000);
+    let stats = soak(btree, cuts, number("MULTISNAP_SEED", 1));
+    if cuts >= 20_000 {
+        let missing = stats.windows.missing(&[Window::Reused]);
+        assert!(missing.is_empty(), "no cut fell into {missing:?}");
+    }
+}
+
+/// Checks that each of these is noticed within so many seeds.
+fn all_noticed(make: fn(&Config) -> Maker, mutations: &[Mutation], seeds: u64) {
+    let noticed = |m: &&Mutation| caught(make, **m, seeds).is_none();
+    let missed: Vec<_> = mutations.iter().filter(noticed).collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+#[test]
+fn broken_rules_are_noticed_with_the_model() {
+    let mutations = [
+        Mutation::NoOriginFlush,
+        Mutation::NoPreflush,
+        Mutation::NoLogFua,
+        Mutation::ReadersPass,
+        Mutation::EarlyLog,
+        Mutation::EarlyCopy,
+        Mutation::StaleFastPath,
+        Mutation::NoStoreFlush,
+    ];
+    all_noticed(model, &mutations, 400);
+}
+
+#[test]
+fn broken_rules_are_noticed_with_btree() {
+    let mutations = [
+        Mutation::NoOriginFlush,
+        Mutation::NoPreflush,
+        Mutation::NoLogFua,
+        Mutation::ReadersPass,
+        Mutation::EarlyLog,
+        Mutation::EarlyCopy,
+        Mutation::NoCheckpointFlush,
+        Mutation::EarlyCheckpoint,
+        Mutation::StaleFastPath,
+        Mutation::NoStoreFlush,
+    ];
+    all_noticed(btree, &mutations, 400);
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counts how many cuts fell where, so that a run that proves nothing is seen.
+
+use std::fmt;
+
+macro_rules! windows {
+    ($($name:ident $text:literal),* $(,)?) => {
+        /// A stretch of time in which a cut is of interest.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Window { $(#[doc = $text] $name),* }
+
+        const NAMES: &[&str] = &[$($text),*];
+    };
+}
+
+windows! {
+    Planned "copy planned",
+    Reading "copy has read its source",
+    Copying "copy writes its destinations",
+    Copied "copy ended, not recorded",
+    Recorded "recorded, not in the log write",
+    LogFlush "log write: preflush",
+    LogFlying "log write: blocks flying",
+    LogEnded "log write ended, not seen",
+    Readers "log durable, older reads still out",
+    Released "protected origin write flying",
+    Overwrite "overwrite of a whole chunk flying",
+    InPlace "snapshot write in place flying",
+    DirtyWrites "checkpoint: dirty blocks",
+    CheckpointFlush "checkpoint: flush",
+    CheckpointBlock "checkpoint: its block flying",
+    CheckpointAndLog "checkpoint and log write together",
+    Wrapped "after a log wrap",
+    Reused "after reuse of a chunk",
+    Replay "in recovery",
+    Replay2 "in recovery after a cut in recovery",
+    Draining "create: waiting for origin bios",
+    CreateFlush "create: flush of the origin",
+    CreateLog "create: its record on the way",
+    Full "store full",
+    Closing "close on the way",
+    EightDests "copy with eight destinations",
+}
+
+/// Cuts by window.
+#[derive(Clone)]
+pub(crate) struct Windows([u64; NAMES.len()]);
+
+impl Default for Windows {
+    fn default() -> Self {
+        Windows([0; NAMES.len()])
+    }
+}
+
+impl Windows {
+    /// A cut fell there.
+    pub(crate) fn hit(&mut self, window: Window, yes: bool) {
+        self.0[window as usize] += u64::from(yes);
+    }
+
+    /// Adds the counts of another run.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (a, b) in self.0.iter_mut().zip(other.0) {
+            *a += b;
+        }
+    }
+
+    /// Names of those no cut fell into.
+    pub(crate) fn missing(&self, excused: &[Window]) -> Vec<&'static str> {
+        let excused: Vec<usize> = excused.iter().map(|w| *w as usize).collect();
+        (0..NAMES.len())
+            .filter(|i| self.0[*i] == 0 && !excused.contains(i))
+            .map(|i| NAMES[i])
+            .collect()
+    }
+}
+
+impl fmt::Display for Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, n) in NAMES.iter().zip(self.0) {
+            writeln!(f, "{n:9}  {name}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The btree store against its model: examples, random histories, power cuts.
+
+use super::range_check::*;
+use super::range_model::*;
+use crate::store::{Chunk, ExceptionStore, SnapId, Writeable};
+use proptest::prelude::*;
+use std::vec::Vec as StdVec;
+
+fn rig() -> Rig {
+    Rig::new(512, 8, 6)
+}
+
+#[test]
+fn one_copy_serves_all_snapshots() {
+    let mut rig = rig();
+    for _ in 0..3 {
+        rig.create(None, b"");
+    }
+    assert_eq!(rig.write_origin(0), 1);
+    rig.commit();
+    assert_eq!(rig.write_origin(0), 0);
+    rig.commit();
+    rig.check();
+}
+
+#[test]
+fn a_written_snapshot_splits_the_copy() {
+    let mut rig = rig();
+    for _ in 0..3 {
+        rig.create(None, b"");
+    }
+    rig.write_snapshot(SnapId::top(2), 0, false);
+    assert_eq!(rig.write_origin(0), 2);
+    rig.commit();
+    assert_eq!(rig.write_origin(0), 0);
+    rig.commit();
+    rig.check();
+}
+
+#[test]
+fn the_newest_snapshot_written_first() {
+    let mut rig = rig();
+    for _ in 0..3 {
+        rig.create(None, b"");
+    }
+    rig.write_snapshot(SnapId::top(3), 0, false);
+    assert_eq!(rig.write_origin(0), 1);
+    rig.commit();
+    assert_eq!(rig.write_origin(0), 0);
+    rig.commit();
+    rig.check();
+}
+
+#[test]
+fn every_second_of_a_thousand_deleted_is_still_one_copy() {
+    let mut rig = Rig::new(2048, 8, 2);
+    for _ in 0..1000 {
+        rig.create(None, b"");
+    }
+    for id in (2..=1000).step_by(2) {
+        rig.delete(SnapId::top(id));
+        rig.commit();
+    }
+    assert_eq!(rig.store.live_ids(), 500);
+    assert_eq!(rig.write_origin(0), 1);
+    rig.commit();
+    rig.check();
+    // The same with records of dead ids in between.
+    for id in (1..=40).filter(|id| id % 2 == 1) {
+        rig.write_snapshot(SnapId::top(id), 1, false);
+    }
+    for id in (1..=40).filter(|id| id % 4 == 1) {
+        rig.delete(SnapId::top(id));
+    }
+    rig.commit();
+    rig.check();
+    rig.write_origin(1);
+    rig.commit();
+    rig.check();
+}
+
+#[test]
+fn sub_snapshots_inherit() {
+    let mut rig = rig();
+    let one = rig.create(None, b"one").unwrap();
+    rig.write_snapshot(one, 0, false);
+    let sub = rig.create(Some(one), b"sub").unwrap();
+    assert_eq!(sub, SnapId::sub(1, 0));
+    // The parent's chunk is shared now, and the child's too.
+    assert!(matches!(
+        rig.store.make_chunk_writeable(Chunk(0), one),
+        Ok(Writeable::Copy { .. })
+    ));
+    rig.write_snapshot(one, 0, false);
+    rig.write_snapshot(sub, 0, false);
+    rig.create(Some(one), b"");
+    assert_eq!(rig.write_origin(1), 1);
+    rig.commit();
+    rig.check();
+    rig.delete(one);
+    rig.commit();
+    while rig.sweep() {}
+    rig.commit();
+    rig.check();
+    assert_eq!(rig.store.live_ids(), 2);
+}
+
+/// Filled to the brim with many snapshots' own chunks, then emptied by deletions alone.
+#[test]
+fn a_full_store_can_be_emptied() {
+    for (blocks, ids) in [(150, 6), (300, 40), (1200, 150)] {
+        let mut rig = Rig::new(blocks, 8, 40);
+        for _ in 0..ids {
+            rig.create(None, b"");
+        }
+        let made = rig.live();
+        // Until nothing fits any more, data or metadata.
+        let mut before = u64::MAX;
+        while rig.store.space().used_chunks != before {
+            before = rig.store.space().used_chunks;
+            for chunk in 0..40 {
+                for id in &made {
+                    rig.write_snapshot(*id, chunk, false);
+                }
+            }
+        }
+        rig.commit();
+        rig.check();
+        // Losses are recorded all the same.
+        for chunk in 0..40 {
+            rig.write_origin(chunk);
+        }
+        rig.commit();
+        rig.check();
+        let full = rig.store.space();
+        for id in made {
+            rig.delete(id);
+            rig.commit();
+        }
+        while rig.sweep() {}
+        rig.commit();
+        rig.check();
+        let space = rig.store.space();
+        std::println!("{full:?} -> {space:?}");
+        assert!(rig.live().is_empty());
+        assert_eq!(space.used_chunks, space.metadata_chunks);
+        // And used again.
+        assert!(rig.create(None, b"again").is_some());
+        for chunk in 0..40 {
+            rig.write_origin(chunk);
+        }
+        rig.commit();
+        rig.check();
+    }
+}
+
+/// What recording costs when nothing is in its way: no more than a few lookups each.
+#[test]
+fn a_hundred_thousand_in_order() {
+    let mut rig = Rig::new(200_000, 8, 100_000);
+    for _ in 0..10 {
+        rig.create(None, b"");
+    }
+    let blocks = rig.blocks.clone();
+    let (begin, ops) = (std::time::Instant::now(), blocks.0.lock().unwrap().ops);
+    let writes = blocks.disk().counts().writes;
+    for chunk in 0..100_000 {
+        if !rig.store.has_room(1) {
+            rig.commit();
+        }
+        if rig.store.checkpoint_wanted() {
+            rig.begin_checkpoint(None);
+            rig.end_checkpoint(true);
+        }
+        rig.store.reset_query(Chunk(chunk)).unwrap();
+        rig.store.query_next_remap().unwrap().unwrap();
+        let remap = rig.store.add_next_remap().unwrap();
+        rig.store.record(&remap).unwrap();
+        assert_eq!(rig.store.query_next_remap().unwrap(), None);
+    }
+    rig.commit();
+    let ops = blocks.0.lock().unwrap().ops - ops;
+    let writes = blocks.disk().counts().writes - writes;
+    let time = begin.elapsed() / 100_000;
+    std::println!(
+        "{time:?} and {} block visits each, {writes} writes in all",
+        ops / 100_000
+    );
+    assert!(ops < 100_000 * 60 && writes < 10_000);
+}
+
+/// One step of a history.
+fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
+    let chunks = rig.origin.len() as u64;
+    let chunk = u64::from(b) % chunks;
+    let live = rig.live();
+    let id = (!live.is_empty()).then(|| live[usize::from(a) % live.len()]);
+    match (what % 32, id) {
+        (0..=8, _) => {
+            rig.write_origin(chunk);
+        }
+        (9..=13, Some(id)) => rig.write_snapshot(id, chunk, false),
+        (14, Some(id)) => rig.write_snapshot(id, chunk, true),
+        (15 | 16, _) if live.len() < 12 => {
+            rig.create(
+                None,
+                if a % 2 == 0 {
+                    b""
+                } else {
+                    b"a-name_of.some+length"
+                },
+            );
+        }
+        (17, Some(id)) if !id.is_sub() && live.len() < 12 => {
+            rig.create(Some(id), b"");
+        }
+        (18, Some(id)) => rig.delete(id),
+        (19, _) => rig.seal(),
+        (20, _) if a % 8 == 0 => rig.end_write_with(Some(usize::from(b % 4))),
+        (20, _) => rig.end_write(),
+        (21 | 22, _) => rig.commit(),
+        (23 | 24, _) => {
+            rig.begin_checkpoint(None);
+        }
+        (25 | 26, _) => rig.end_checkpoint(a % 8 != 0),
+        (27 | 28, _) => {
+            rig.sweep();
+        }
+        (29, Some(id)) if a % 8 == 0 => {
+            let name = std::format!("n{b}");
+            if rig.store.rename(id, name.as_bytes()).is_ok() {
+                rig.model.names.insert(id.0, name.into_bytes());
+            }
+        }
+        (30, _) if a % 16 == 0 => rig.lose_all(),
+        _ => {}
+    }
+}
+
+fn steps(n: usize) -> impl Strategy<Value = StdVec<(u8, u8, u8)>> {
+    proptest::collection::vec(any::<(u8, u8, u8)>(), 1..n)
+}
+
+/// Loads the disk as a cut at any place could have left it.
+fn cut(rig: &Rig, at: usize, seed: u64) {
+    let disk = rig.blocks.disk();
+    let mut lot = seed;
+    let mut below = move |n: u64| {
+        lot = lot
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (lot >> 33) % n
+    };
+    let mode = below(4);
+    let left = disk.cut(at, |_, _| match mode {
+        0 => false,
+        1 => true,
+        _ => below(2) == 0,
+    });
+    if at < rig.durable_at.values().min().copied().unwrap_or(0) {
+        return;
+    }
+    let mut store = open(&left).unwrap();
+    rig.find_state(&mut store, &left, at);
+}
+
+fn cases(n: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases: std::env::var("CASES")
+            .ok()
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(n),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn histories(steps in steps(400), blocks in 180u64..400) {
+        let mut rig = Rig::new(blocks, 8, 6);
+        for (i, s) in steps.iter().enumerate() {
+            step(&mut rig, *s);
+            if i % 16 == 0 {
+                rig.check();
+            }
+        }
+        rig.commit();
+        rig.check();
+    }
+
+    #[test]
+    fn histories_with_cuts(steps in steps(120), seed in any::<u64>(), eager in 0u64..40) {
+        let mut rig = Rig::new(256, 8, 6);
+        rig.blocks.0.lock().unwrap().eager = (eager > 2).then_some(eager);
+        for s in &steps {
+            step(&mut rig, *s);
+        }
+        let start = rig.durable_at[&0];
+        let end = rig.blocks.disk().log_len();
+        for i in 0..20u64 {
+            let at = start + (seed.wrapping_mul(i * 2 + 1) >> 7) as usize % (end - start + 1);
+            cut(&rig, at, seed ^ i);
+        }
+        cut(&rig, end, seed);
+    }
+}
+
+/// Long runs with reloads, on stores so small that everything runs out; everything that can
+/// happen must have happened.
+#[test]
+fn long_histories() {
+    let mut all = std::collections::BTreeMap::new();
+    for seed in 0..60u64 {
+        let mut lot = seed;
+        let mut next = move || {
+            lot = lot.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = lot;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let mut rig = Rig::new([150, 180, 260, 600][seed as usize % 4], 8, 30);
+        rig.blocks.0.lock().unwrap().eager = (seed % 3 == 0).then_some(7);
+        for i in 0..3000 {
+            let n = next();
+            step(&mut rig, (n as u8, (n >> 8) as u8, (n >> 16) as u8));
+            if i % 100 == 0 {
+                rig.check();
+            }
+            if i % 50 == 49 {
+                // Cuts at several places, and life goes on after the last.
+                let end = rig.blocks.disk().log_len();
+                for j in 0..3 {
+                    let at = (next() % (end as u64 + 1)) as usize;
+                    cut(&rig, if j == 0 { end } else { at }, next());
+                }
+                if next() % 4 == 0 {
+                    let keep = next();
+                    let mut n = keep;
+                    let disk = rig.blocks.disk().cut(end, |_, _| {
+                        n = n.wrapping_mul(6364136223846793005).wrapping_add(keep | 1);
+                        n >> 63 == 0
+                    });
+                    rig.reload(disk, end);
+                } else if next() % 4 == 0 {
+                    rig.rebase();
+                }
+            }
+        }
+        rig.commit();
+        rig.check();
+        for (what, n) in &rig.counts {
+            *all.entry(*what).or_insert(0) += n;
+        }
+    }
+    std::println!("{all:?}");
+    for what in [
+        "again",
+        "all lost",
+        "checkpoints",
+        "checkpoints for doubt",
+        "failed checkpoints",
+        "in place",
+        "log writes after a wrap",
+        "log writes in doubt",
+        "lost",
+        "reloads",
+        "reused chunks",
+        "extents",
+        "full",
+    ] {
+        assert!(all.get(what).is_some_and(|n| *n > 20), "too few {what}");
+    }
+}

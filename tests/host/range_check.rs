@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a btree store holds, seen from outside and counted from scratch.
+
+use super::disk::Disk;
+use super::range_model::{Content, Model, Shared};
+use crate::store::{Chunk, ExceptionStore, Found, Item, RangeStore, SnapId, Value};
+use kernel::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec as StdVec;
+
+pub(super) fn read_data(disk: &Disk, sector: u64) -> u64 {
+    let mut data = [0; 512];
+    disk.read(sector, &mut data).unwrap();
+    u64::from_le_bytes(data[..8].try_into().unwrap())
+}
+
+/// What a store says all its snapshots hold.
+pub(super) fn contents<S: ExceptionStore>(store: &mut S, disk: &Disk, chunks: usize) -> Model {
+    try_contents(store, disk, chunks).unwrap()
+}
+
+pub(super) fn try_contents<S: ExceptionStore + ?Sized>(
+    store: &mut S,
+    disk: &Disk,
+    chunks: usize,
+) -> Result<Model> {
+    let mut model = Model::default();
+    let geometry = store.geometry();
+    let mut from = SnapId(0);
+    let mut live = 0;
+    while let Some(info) = store.snapshot_from(from)? {
+        live += 1;
+        let mut list = StdVec::new();
+        for chunk in 0..chunks as u64 {
+            let content = match store.find(Chunk(chunk), info.id)? {
+                Found::NotRemapped => Content::Shared,
+                Found::Shared(value) | Found::Private(value) => match value {
+                    Value::Chunk(dest) => {
+                        let sectors = u64::from(geometry.chunk_sectors);
+                        Content::Token(read_data(disk, geometry.data_start + dest.0 * sectors))
+                    }
+                    Value::Zero => Content::Zero,
+                    Value::Lost => Content::Lost,
+                },
+            };
+            list.push(content);
+        }
+        model.ids.insert(info.id.0, list);
+        let len = info.name.iter().position(|b| *b == 0).unwrap();
+        if len != 0 {
+            model.names.insert(info.id.0, info.name[..len].to_vec());
+        }
+        match info.id.0.checked_add(1) {
+            Some(next) => from = SnapId(next),
+            None => break,
+        }
+    }
+    assert_eq!(live, store.live_ids());
+    // The ranges say the same.
+    let mut ranges = BTreeSet::new();
+    let mut from = SnapId(0);
+    while let Some((lo, hi)) = store.live_range(from) {
+        assert!(lo >= from && hi >= lo);
+        if lo.is_sub() {
+            ranges.extend(lo.0..=hi.0);
+        } else {
+            ranges.extend((lo.id()..=hi.id()).map(|id| SnapId::top(id).0));
+        }
+        match hi.0.checked_add(1) {
+            Some(next) => from = SnapId(next),
+            None => break,
+        }
+    }
+    assert!(
+        ranges.iter().eq(model.ids.keys()),
+        "{ranges:?} {:?}",
+        model.ids.keys()
+    );
+    Ok(model)
+}
+
+/// Whether `found` is what `model` says.
+pub(super) fn compare(
+    found: &Model,
+    model: &Model,
+) -> std::result::Result<(), std::string::String> {
+    let live = |m: &Model| -> StdVec<u64> {
+        m.ids
+            .keys()
+            .copied()
+            .filter(|id| !model.dying.contains(id))
+            .collect()
+    };
+    if live(found) != live(model) {
+        return Err(format!("ids {:?}, not {:?}", live(found), live(model)));
+    }
+    for id in live(found) {
+        if found.names.get(&id) != model.names.get(&id) {
+            let (have, want) = (found.names.get(&id), model.names.get(&id));
+            return Err(format!("name of {}: {have:?}, not {want:?}", SnapId(id)));
+        }
+        for (chunk, want) in model.ids[&id].iter().enumerate() {
+            let have = found.ids[&id][chunk];
+            if have != *want {
+                return Err(format!(
+                    "{} chunk {chunk}: {have:?}, not {want:?}",
+                    SnapId(id)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Counts everything from scratch.
+pub(super) fn audit(store: &mut RangeStore<Shared>) {
+    let space = store.space();
+    let next = store.high_water();
+    let mut blocks = BTreeSet::new();
+    let (mut nodes, mut free_chunks) = (0, BTreeSet::new());
+    let mut dests: BTreeMap<u64, u64> = BTreeMap::new();
+    store
+        .walk(|item| {
+            match item {
+                Item::Node(nr) => {
+                    nodes += 1;
+                    assert!(blocks.insert(nr), "block {nr} twice");
+                }
+                Item::Free(nr) => assert!(blocks.insert(nr), "block {nr} twice"),
+                Item::FreeChunks(group, mask) => {
+                    for bit in (0..64).filter(|bit| mask & (1 << bit) != 0) {
+                        assert!(free_chunks.insert(group * 64 + bit));
+                        assert!(group * 64 + bit < next);
+                    }
+                }
+                Item::Record { chunk, value, .. } => {
+                    if let Value::Chunk(dest) = value {
+                        let of = *dests.entry(dest.0).or_insert(chunk);
+                        assert_eq!(of, chunk, "chunk {} has two owners", dest.0);
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(dests.keys().all(|d| *d < next && !free_chunks.contains(d)));
+    assert_eq!(
+        dests.len() as u64 + space.metadata_chunks,
+        space.used_chunks
+    );
+    assert_eq!(next - free_chunks.len() as u64, space.used_chunks);
+    let total = space.metadata_blocks_used + space.metadata_blocks_free;
+    assert_eq!(blocks.len() as u64, total, "lost metadata blocks");
+    assert!(nodes <= space.metadata_blocks_used);
+}
