@@ -63,8 +63,6 @@ impl Status {
     pub(crate) const OK: Status = Status(ffi::STS_OK);
     /// I/O error.
     pub(crate) const IOERR: Status = Status(ffi::STS_IOERR);
-    /// No space.
-    pub(crate) const NOSPC: Status = Status(ffi::STS_NOSPC);
     /// A bio that must not wait would have to.
     pub(crate) const AGAIN: Status = Status(ffi::STS_AGAIN);
     /// Operation not supported.
@@ -172,11 +170,6 @@ impl<D: BioData> Bio<D> {
             ffi::OP_WRITE_ZEROES => Op::WriteZeroes,
             _ => Op::Other,
         }
-    }
-
-    /// Whether it changes the content of its sectors.
-    pub(crate) fn is_write_like(&self) -> bool {
-        matches!(self.op(), Op::Write | Op::Discard | Op::WriteZeroes)
     }
 
     /// Whether its data must be durable when it ends.
@@ -429,7 +422,6 @@ impl<D: BioData> Drop for MapBio<'_, D> {
 pub(crate) struct EndedBio<'a, D: BioData> {
     bio: ManuallyDrop<Bio<D>>,
     outcome: &'a Cell<c_int>,
-    status: &'a Cell<Status>,
 }
 
 impl<'a, D: BioData> EndedBio<'a, D> {
@@ -439,31 +431,18 @@ impl<'a, D: BioData> EndedBio<'a, D> {
     ///
     /// - `bio` is what dm passed to the `end_io` function of a target that got it through
     ///   [`MapBio::new`] with the same `D`.
-    /// - What is in `outcome` and `status` afterwards is what `end_io` returns.
-    pub(super) unsafe fn new(
-        bio: *mut ffi::Bio,
-        outcome: &'a Cell<c_int>,
-        status: &'a Cell<Status>,
-    ) -> Option<Self> {
+    /// - What is in `outcome` afterwards is what `end_io` returns.
+    pub(super) unsafe fn new(bio: *mut ffi::Bio, outcome: &'a Cell<c_int>) -> Option<Self> {
         outcome.set(ffi::END_DONE);
         // SAFETY: By the function's contract. The value is not dropped unless the bio is kept,
         // which takes it from dm.
         let bio = ManuallyDrop::new(unsafe { Bio::from_raw(bio) });
-        (bio.per().phase != Phase::Ended).then_some(Self {
-            bio,
-            outcome,
-            status,
-        })
+        (bio.per().phase != Phase::Ended).then_some(Self { bio, outcome })
     }
 
     /// The target's own data.
     pub(crate) fn data_mut(&mut self) -> &mut D {
         self.bio.data_mut()
-    }
-
-    /// Changes how it ends.
-    pub(crate) fn set_status(&mut self, status: Status) {
-        self.status.set(status);
     }
 
     /// Takes it from dm. It is to be ended later with [`Bio::end`], or sent once more with

@@ -57,11 +57,6 @@ impl<D: BioData> BioList<D> {
         self.head.is_null()
     }
 
-    /// Number of bios in it.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// Adds a bio at the end.
     pub(crate) fn push(&mut self, bio: Bio<D>) {
         let bio = bio.into_raw();

@@ -265,22 +265,10 @@ impl BlockDev {
         unsafe { ffi::ms_bdev_logical_block_size(self.as_raw()) }
     }
 
-    /// Most sectors that one discard can have; 0 if it knows no discards.
-    pub(crate) fn max_discard_sectors(&self) -> u32 {
-        // SAFETY: The device is open.
-        unsafe { ffi::ms_bdev_max_discard_sectors(self.as_raw()) }
-    }
-
     /// Whether it cannot be written, at this moment.
     pub(crate) fn is_read_only(&self) -> bool {
         // SAFETY: The device is open.
         unsafe { ffi::ms_bdev_read_only(self.as_raw()) }
-    }
-
-    /// Whether it has a volatile write cache.
-    pub(crate) fn has_write_cache(&self) -> bool {
-        // SAFETY: The device is open.
-        unsafe { ffi::ms_bdev_write_cache(self.as_raw()) }
     }
 
     /// Makes all writes that have ended durable. Sleeps; allocates a bio.

@@ -90,7 +90,6 @@ pub(super) const BIO_NOWAIT: u8 = 2;
 
 pub(super) const STS_OK: u8 = 0;
 pub(super) const STS_NOTSUPP: u8 = 1;
-pub(super) const STS_NOSPC: u8 = 3;
 pub(super) const STS_IOERR: u8 = 10;
 pub(super) const STS_AGAIN: u8 = 12;
 
@@ -145,8 +144,6 @@ extern "C" {
         dev: *mut *mut DmDev,
     ) -> c_int;
     pub(super) fn ms_dm_dev_bdev(dev: *mut DmDev) -> *mut BlockDevice;
-    pub(super) fn ms_limits_discard_granularity(limits: *mut QueueLimits, bytes: u32);
-    pub(super) fn ms_limits_max_discard_sectors(limits: *mut QueueLimits, sectors: u32);
     pub(super) fn ms_limits_io(limits: *mut QueueLimits, min: u32, opt: u32);
 
     pub(super) fn ms_bio_begin(ti: *mut TargetInstance, bio: *mut Bio, size: usize)
@@ -170,9 +167,7 @@ extern "C" {
     pub(super) fn ms_bdev_sectors(bdev: *mut BlockDevice) -> u64;
     pub(super) fn ms_bdev_dev(bdev: *mut BlockDevice) -> u32;
     pub(super) fn ms_bdev_logical_block_size(bdev: *mut BlockDevice) -> u32;
-    pub(super) fn ms_bdev_max_discard_sectors(bdev: *mut BlockDevice) -> u32;
     pub(super) fn ms_bdev_read_only(bdev: *mut BlockDevice) -> bool;
-    pub(super) fn ms_bdev_write_cache(bdev: *mut BlockDevice) -> bool;
 
     pub(super) fn ms_copy(
         kc: *mut KcopydClient,
@@ -216,7 +211,6 @@ extern "C" {
 extern "C" {
     pub(super) fn dm_put_device(ti: *mut TargetInstance, dev: *mut DmDev);
     pub(super) fn dm_suspended(ti: *mut TargetInstance) -> c_int;
-    pub(super) fn dm_noflush_suspending(ti: *mut TargetInstance) -> c_int;
     pub(super) fn dm_per_bio_data(bio: *mut Bio, size: usize) -> *mut c_void;
     pub(super) fn submit_bio_noacct(bio: *mut Bio);
     pub(super) fn errno_to_blk_status(errno: c_int) -> u8;

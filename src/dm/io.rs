@@ -140,8 +140,6 @@ impl DerefMut for PageBuf {
 pub(crate) struct Flags(c_uint);
 
 impl Flags {
-    /// Not at all.
-    pub(crate) const NONE: Self = Self(0);
     /// Everything that has ended before becomes durable before it.
     pub(crate) const PREFLUSH: Self = Self(ffi::IO_PREFLUSH);
     /// It is durable when it ends.

@@ -31,18 +31,6 @@ impl Limits<'_> {
         }
     }
 
-    /// Sets the discard granularity in bytes.
-    pub(crate) fn discard_granularity(&mut self, bytes: u32) {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::ms_limits_discard_granularity(self.limits, bytes) };
-    }
-
-    /// Sets how many sectors a discard can have at most; 0 for no discards.
-    pub(crate) fn max_discard_sectors(&mut self, sectors: u32) {
-        // SAFETY: By the type invariant.
-        unsafe { ffi::ms_limits_max_discard_sectors(self.limits, sectors) };
-    }
-
     /// Sets the preferred smallest unit of I/O, in bytes.
     pub(crate) fn io_min(&mut self, bytes: u32) {
         // SAFETY: By the type invariant.

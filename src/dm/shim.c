@@ -146,16 +146,6 @@ struct block_device *ms_dm_dev_bdev(struct dm_dev *dev)
 	return dev->bdev;
 }
 
-void ms_limits_discard_granularity(struct queue_limits *limits, u32 bytes)
-{
-	limits->discard_granularity = bytes;
-}
-
-void ms_limits_max_discard_sectors(struct queue_limits *limits, u32 sectors)
-{
-	limits->max_hw_discard_sectors = sectors;
-}
-
 void ms_limits_io(struct queue_limits *limits, u32 min, u32 opt)
 {
 	if (min)
@@ -303,19 +293,9 @@ u32 ms_bdev_logical_block_size(struct block_device *bdev)
 	return bdev_logical_block_size(bdev);
 }
 
-u32 ms_bdev_max_discard_sectors(struct block_device *bdev)
-{
-	return bdev_max_discard_sectors(bdev);
-}
-
 bool ms_bdev_read_only(struct block_device *bdev)
 {
 	return bdev_read_only(bdev);
-}
-
-bool ms_bdev_write_cache(struct block_device *bdev)
-{
-	return bdev_write_cache(bdev);
 }
 
 /* Copies and I/O */

@@ -90,8 +90,6 @@ void ms_target_event(struct dm_target *ti);
 int ms_get_device(struct dm_target *ti, const char *path, bool write,
 		  struct dm_dev **dev);
 struct block_device *ms_dm_dev_bdev(struct dm_dev *dev);
-void ms_limits_discard_granularity(struct queue_limits *limits, u32 bytes);
-void ms_limits_max_discard_sectors(struct queue_limits *limits, u32 sectors);
 void ms_limits_io(struct queue_limits *limits, u32 min, u32 opt);
 
 /* Bios: bio.rs */
@@ -142,9 +140,7 @@ struct block_device *ms_bdev_of(struct file *file);
 u64 ms_bdev_sectors(struct block_device *bdev);
 u32 ms_bdev_dev(struct block_device *bdev);
 u32 ms_bdev_logical_block_size(struct block_device *bdev);
-u32 ms_bdev_max_discard_sectors(struct block_device *bdev);
 bool ms_bdev_read_only(struct block_device *bdev);
-bool ms_bdev_write_cache(struct block_device *bdev);
 
 /* Copies and I/O: kcopyd.rs, io.rs */
 

@@ -241,24 +241,9 @@ impl<'a> NewTarget<'a> {
         self.opts.flush_bios = on;
     }
 
-    /// Whether discards come to map (one bio each).
-    pub(crate) fn discard_bios(&mut self, on: bool) {
-        self.opts.discard_bios = on;
-    }
-
-    /// Whether write-zeroes bios come to map (one bio each).
-    pub(crate) fn write_zeroes_bios(&mut self, on: bool) {
-        self.opts.write_zeroes_bios = on;
-    }
-
     /// Whether flushes come even if no underlying device has a write cache.
     pub(crate) fn flush_supported(&mut self, on: bool) {
         self.opts.flush_supported = on;
-    }
-
-    /// Whether discards come even if no underlying device knows them.
-    pub(crate) fn discards_supported(&mut self, on: bool) {
-        self.opts.discards_supported = on;
     }
 
     /// Whether dm limits how many swap bios are under way at once.
@@ -331,12 +316,6 @@ impl TargetRef {
     pub(crate) fn is_suspended(&self) -> bool {
         // SAFETY: As in `event()`.
         self.with(true, |ti| unsafe { ffi::dm_suspended(ti) != 0 })
-    }
-
-    /// Whether a suspend that does not flush is going on.
-    pub(crate) fn noflush_suspending(&self) -> bool {
-        // SAFETY: As in `event()`.
-        self.with(false, |ti| unsafe { ffi::dm_noflush_suspending(ti) != 0 })
     }
 
     /// Whether the destructor has not run.

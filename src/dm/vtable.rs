@@ -161,17 +161,12 @@ impl<T: Target> Vtable<T> {
     ) -> c_int {
         let outcome = Cell::new(ffi::END_DONE);
         // SAFETY: By the function's contract.
-        let was = Status::from_raw(unsafe { *error });
-        let status = Cell::new(was);
-        // SAFETY: The bio went through `map`; outcome and status are returned below.
-        if let Some(bio) = unsafe { EndedBio::new(bio, &outcome, &status) } {
+        let status = Status::from_raw(unsafe { *error });
+        // SAFETY: The bio went through `map`; the outcome is returned below.
+        if let Some(bio) = unsafe { EndedBio::new(bio, &outcome) } {
             // SAFETY: The target is live: it has this bio.
             let instance = unsafe { Self::instance(ti) };
-            instance.target.end_io(bio, was);
-        }
-        if outcome.get() == ffi::END_DONE {
-            // SAFETY: By the function's contract.
-            unsafe { *error = status.get().raw() };
+            instance.target.end_io(bio, status);
         }
         outcome.get()
     }

@@ -283,7 +283,7 @@ impl OriginTarget {
         let data = store.saturating_sub(geometry.data_start);
         let origin = self.handle.len();
         let origin_grew = origin > geometry.origin_sectors;
-        if !origin_grew && data / u64::from(geometry.chunk_sectors) <= geometry.data_chunks {
+        if !origin_grew && data >> engine.shared.chunk_shift <= geometry.data_chunks {
             return Ok(());
         }
         let grown = engine.control(Control::Resize {

@@ -15,13 +15,12 @@ pub(super) use replay::damaged;
 use super::{
     blocks::{Block, Blocks},
     data_space::{DataSpace, Group},
-    format::{self, CheckpointInfo, Kind, RecordKind, RootInfo, TREE_FREE},
+    format::{self, CheckpointInfo, RecordKind, TREE_FREE},
     log::{Log, LogPosition, Record},
     meta::{FreeRoot, Meta},
-    open::{Identity, Layout, Open, OpenError, BLOCK_SECTORS},
+    open::{Layout, Open, OpenError, BLOCK_SECTORS},
     snaps::{Roots, Snaps},
     types::{Geometry, SnapId, Space},
-    CheckpointWrite,
 };
 use kernel::prelude::*;
 

@@ -2,7 +2,13 @@
 
 //! Tests that need no kernel.
 
+mod base;
 mod disk;
 mod meta;
+mod order;
+mod powercut;
 mod ram;
+mod range;
+mod range_check;
+mod range_model;
 mod tree;

@@ -5,6 +5,7 @@
 use super::range_check::*;
 use super::range_model::*;
 use crate::store::{Chunk, ExceptionStore, SnapId, Writeable};
+use kernel::prelude::{EAGAIN, ENOSPC};
 use proptest::prelude::*;
 use std::vec::Vec as StdVec;
 
@@ -156,6 +157,49 @@ fn a_full_store_can_be_emptied() {
     }
 }
 
+/// A freed chunk comes back only when its record is durable and its readers have gone, whichever
+/// is last.
+#[test]
+fn a_freed_chunk_is_not_used_too_early() {
+    for readers_last in [false, true] {
+        let mut rig = Rig::new(150, 8, 40);
+        let one = rig.create(None, b"").unwrap();
+        let mut before = u64::MAX;
+        while rig.store.space().used_chunks != before {
+            before = rig.store.space().used_chunks;
+            for chunk in 0..40 {
+                rig.write_snapshot(one, chunk, false);
+            }
+        }
+        rig.commit();
+        // The store is full; this frees two chunks.
+        let take = |rig: &mut Rig| rig.store.make_chunk_writeable(Chunk(39), one);
+        assert_eq!(take(&mut rig).err(), Some(ENOSPC));
+        for chunk in 0..2 {
+            rig.store.record_zero(Chunk(chunk), one).unwrap();
+        }
+        let mark = rig.store.free_mark().unwrap();
+        assert_eq!(take(&mut rig).err(), Some(EAGAIN));
+        for step in 0..2 {
+            if (step == 0) == readers_last {
+                let write = rig.store.seal().unwrap().unwrap();
+                assert_eq!(take(&mut rig).err(), Some(EAGAIN));
+                rig.store.sealed(write, Ok(()));
+            } else {
+                rig.store.free_passed(mark);
+            }
+            match take(&mut rig) {
+                Err(e) => assert_eq!((e, step), (EAGAIN, 0)),
+                Ok(Writeable::Copy { remap, .. }) => {
+                    assert_eq!(step, 1);
+                    rig.store.give_back(remap);
+                }
+                Ok(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// What recording costs when nothing is in its way: no more than a few lookups each.
 #[test]
 fn a_hundred_thousand_in_order() {
@@ -197,6 +241,7 @@ fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
     let chunk = u64::from(b) % chunks;
     let live = rig.live();
     let id = (!live.is_empty()).then(|| live[usize::from(a) % live.len()]);
+    rig.pass();
     match (what % 32, id) {
         (0..=8, _) => {
             rig.write_origin(chunk);

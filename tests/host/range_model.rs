@@ -294,6 +294,11 @@ impl Rig {
             self.model.names.remove(&id.0);
             self.model.dying.remove(&id.0);
         }
+        self.pass();
+    }
+
+    /// Nobody reads what was freed so far: here every read ends at once.
+    pub(super) fn pass(&mut self) {
         if let Some(mark) = self.store.free_mark() {
             self.store.free_passed(mark);
         }
@@ -430,9 +435,7 @@ impl Rig {
                     self.end_checkpoint(true);
                     self.begin_checkpoint(None);
                     self.end_checkpoint(true);
-                    if let Some(mark) = self.store.free_mark() {
-                        self.store.free_passed(mark);
-                    }
+                    self.pass();
                 }
                 other => return other,
             }
@@ -469,9 +472,7 @@ impl Rig {
                 Err(e) if e == EAGAIN && remaps.is_empty() => {
                     // Starts again when there may be space.
                     self.commit();
-                    if let Some(mark) = self.store.free_mark() {
-                        self.store.free_passed(mark);
-                    }
+                    self.pass();
                     if let Err(e) = self.store.add_next_remap().map(|r| remaps.push(r)) {
                         assert!(e == EAGAIN || e == ENOSPC);
                         self.lose(chunk, ids);

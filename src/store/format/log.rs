@@ -6,7 +6,6 @@ use super::{BLOCK_SIZE, HEADER_LEN};
 use kernel::prelude::*;
 use zerocopy::{
     little_endian::{U16, U32, U64},
-    Immutable, KnownLayout,
 };
 use zerocopy_derive::{Immutable, KnownLayout};
 

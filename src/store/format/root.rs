@@ -5,7 +5,6 @@
 use kernel::prelude::*;
 use zerocopy::{
     little_endian::{U32, U64},
-    Immutable, KnownLayout,
 };
 use zerocopy_derive::{Immutable, KnownLayout};
 

@@ -422,6 +422,8 @@ impl Bench {
 
     /// Ends all there is, well, until nothing is under way.
     pub(super) fn finish(&mut self) {
+        // What was submitted last may not have been looked at.
+        self.run();
         for _ in 0..10_000 {
             if let Some(n) = self.under_way().first() {
                 self.end_bio(*n);
