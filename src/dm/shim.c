@@ -134,6 +134,17 @@ void ms_target_event(struct dm_target *ti)
 	dm_table_event(ti->table);
 }
 
+/* dm_hold() refuses a device that is being destroyed: there is no other way to ask. */
+bool ms_target_removing(struct dm_target *ti)
+{
+	struct mapped_device *md = dm_table_get_md(ti->table);
+
+	if (dm_hold(md))
+		return true;
+	dm_put(md);
+	return false;
+}
+
 int ms_get_device(struct dm_target *ti, const char *path, bool write,
 		  struct dm_dev **dev)
 {

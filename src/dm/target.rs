@@ -318,6 +318,12 @@ impl TargetRef {
         self.with(true, |ti| unsafe { ffi::dm_suspended(ti) != 0 })
     }
 
+    /// Whether the mapped device is being removed; `true` if the target is gone.
+    pub(crate) fn is_being_removed(&self) -> bool {
+        // SAFETY: As in `event()`.
+        self.with(true, |ti| unsafe { ffi::ms_target_removing(ti) })
+    }
+
     /// Whether the destructor has not run.
     pub(crate) fn is_live(&self) -> bool {
         self.with(false, |_| true)

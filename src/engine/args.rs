@@ -68,7 +68,11 @@ impl fmt::Display for Wrong<'_> {
                 Show(arg)
             ),
             Wrong::NotYet(arg) => write!(f, "'{}' is not supported yet", Show(arg)),
-            Wrong::Id(arg) => write!(f, "'{}' is not a snapshot id (<id> or <id>.<sub>)", Show(arg)),
+            Wrong::Id(arg) => write!(
+                f,
+                "'{}' is not a snapshot id (<id> or <id>.<sub>)",
+                Show(arg)
+            ),
             Wrong::Name(arg) => write!(
                 f,
                 "name '{}' has letters other than A-Z a-z 0-9 + _ . - or more than 63",

@@ -88,7 +88,13 @@ impl Control {
     }
 
     /// The origin is suspended: cuts the snapshot that was asked for, if any.
-    pub(super) fn cut_pending(&mut self, origin: &Origin, engine: &Engine, name: &Name, handle: &TargetRef) {
+    pub(super) fn cut_pending(
+        &mut self,
+        origin: &Origin,
+        engine: &Engine,
+        name: &Name,
+        handle: &TargetRef,
+    ) {
         if let Some(pending) = self.take_pending(origin) {
             // The outcome is in status; a failed create never fails a suspend.
             let _ = cut(origin, engine, name, handle, pending);
@@ -325,7 +331,9 @@ fn list(engine: &Engine, mut from: SnapId, max: u64, out: &mut Text<'_>) -> Resu
             let name = name.filter(|n| !n.is_empty()).unwrap_or("-");
             let _ = writeln!(out, "{id} {created} {sectors} {name}");
             n += 1;
-            let Some(next) = id.0.checked_add(1) else { break };
+            let Some(next) = id.0.checked_add(1) else {
+                break;
+            };
             from = SnapId(next);
         }
         Ok(())

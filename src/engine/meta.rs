@@ -35,7 +35,7 @@ pub(super) struct MetaBlocks {
     bufio: Bufio<Checksum>,
     raw: IoClient<()>,
     page: PageBuf,
-    len: u64,
+    dev: BlockDev,
 }
 
 impl MetaBlocks {
@@ -44,7 +44,7 @@ impl MetaBlocks {
             bufio: Bufio::new(dev, RESERVED_BUFFERS)?,
             raw: IoClient::new(dev.clone(), done)?,
             page: PageBuf::new(1)?,
-            len: dev.sectors() / BLOCK_SECTORS,
+            dev: dev.clone(),
         })
     }
 
@@ -54,7 +54,7 @@ impl MetaBlocks {
     }
 
     fn run(&self, nr: u64) -> Result<Run> {
-        if nr >= self.len {
+        if nr >= self.len() {
             return Err(EIO);
         }
         Ok(Run {
@@ -82,8 +82,9 @@ impl Blocks for MetaBlocks {
         crc32c(seed, data)
     }
 
+    /// Of now: a device that has grown is seen at once.
     fn len(&self) -> u64 {
-        self.len
+        self.dev.sectors() / BLOCK_SECTORS
     }
 
     fn read<R>(&mut self, nr: u64, f: impl FnOnce(&Block) -> Result<R>) -> Result<R> {
@@ -106,7 +107,7 @@ impl Blocks for MetaBlocks {
     }
 
     fn prefetch(&mut self, nr: u64) {
-        if nr < self.len {
+        if nr < self.len() {
             self.bufio.prefetch(nr, 1);
         }
     }

@@ -17,7 +17,15 @@ use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
     device::{BlockDev, Mode, TableDevice},
     target::{
-        Args, EachDevice, Features, NewTarget, StatusKind, Stop, Target, TargetRef, Text, //
+        Args,
+        EachDevice,
+        Features,
+        NewTarget,
+        StatusKind,
+        Stop,
+        Target,
+        TargetRef,
+        Text, //
     },
     time::random_uuid, //
 };
@@ -66,7 +74,11 @@ impl OriginTarget {
         ti.get_device(path, mode).map_err(|e| {
             let errno = e.to_errno();
             let path = Show(path);
-            refuse!(name, e, "cannot open the {what} device {path}: error {errno}")
+            refuse!(
+                name,
+                e,
+                "cannot open the {what} device {path}: error {errno}"
+            )
         })
     }
 
@@ -80,7 +92,11 @@ impl OriginTarget {
     ) -> Result {
         let (o, s) = (origin.dev(), store.dev());
         if o == s {
-            return Err(refuse!(name, EINVAL, "origin and store are the same device {o}"));
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "origin and store are the same device {o}"
+            ));
         }
         let (ob, sb) = (origin.logical_block_size(), store.logical_block_size());
         if sb > ob {
@@ -163,7 +179,12 @@ impl OriginTarget {
 
     /// Opens the store and compares it with the table. An empty one is formatted.
     #[inline(never)]
-    fn open_store(&self, store: &BlockDev, origin: &BlockDev) -> Result<Open<MetaBlocks>> {
+    fn open_store(
+        &self,
+        store: &BlockDev,
+        origin: &BlockDev,
+        live: bool,
+    ) -> Result<Open<MetaBlocks>> {
         let (o, s) = (origin.dev(), store.dev());
         let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
         let read_only = self.mode == Mode::ReadOnly;
@@ -191,7 +212,8 @@ impl OriginTarget {
                     "store {s} belongs to another origin than {o}: none of {SAMPLES} samples agree"
                 ));
             }
-            if differing != 0 {
+            // Said when the table becomes live, and not by its constructor too.
+            if differing != 0 && live {
                 say!(
                     pr_warn,
                     "{}: origin {o} was written while it was not under multisnapshot \
@@ -207,7 +229,7 @@ impl OriginTarget {
     // Not inlined, like `Engine::start`: their frames are large and must not add up.
     #[inline(never)]
     fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<Loaded> {
-        let open = self.open_store(store_dev, origin)?;
+        let open = self.open_store(store_dev, origin, true)?;
         let writer = open.blocks().writer();
         let mode = if open.is_read_only() {
             EngineMode::Ro
@@ -350,8 +372,8 @@ impl Target for OriginTarget {
     fn ctr(ti: &mut NewTarget<'_>, args: Args<'_>) -> Result<Self> {
         let name = Name::of(ti);
         ti.set_error(c"multisnapshot: refused, see the line above");
-        let table = OriginArgs::parse(args)
-            .map_err(|wrong| refuse!(name, wrong.errno(), "{wrong}"))?;
+        let table =
+            OriginArgs::parse(args).map_err(|wrong| refuse!(name, wrong.errno(), "{wrong}"))?;
         let origin = Self::get_device(ti, &name, "origin", args, 0)?;
         let store = Self::get_device(ti, &name, "store", args, 1)?;
         let mode = ti.mode();
@@ -378,7 +400,7 @@ impl Target for OriginTarget {
             this.check_others(&control)?;
             if control.owner.is_none() {
                 // Says what is wrong with the store while the old table is still there.
-                this.open_store(&store_dev, &origin_dev)?;
+                this.open_store(&store_dev, &origin_dev, false)?;
             }
             Ok(())
         })?;
@@ -437,7 +459,10 @@ impl Target for OriginTarget {
     fn postsuspend(&self) {
         if let Some(engine) = self.engine() {
             let mut control = self.user.control.lock();
-            if control.is_owner(self.instance) {
+            if self.handle.is_being_removed() {
+                // Nobody waited for what is under way, and nobody will see the result.
+                control.drop_pending(&self.user);
+            } else if control.is_owner(self.instance) {
                 control.cut_pending(&self.user, engine, &self.name, &self.handle);
             }
         }

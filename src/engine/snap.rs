@@ -13,7 +13,15 @@ use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
     device::{DevT, TableDevice},
     target::{
-        Args, EachDevice, Features, Limits, NewTarget, StatusKind, Stop, Target, Text, //
+        Args,
+        EachDevice,
+        Features,
+        Limits,
+        NewTarget,
+        StatusKind,
+        Stop,
+        Target,
+        Text, //
     },
 };
 use crate::store::SnapId;
@@ -46,7 +54,11 @@ impl SnapTarget {
             ));
         };
         let info = engine.with_store(|store| store.snapshot(id)).map_err(|e| {
-            refuse!(name, e, "snapshot {id} of origin {origin} cannot be looked up")
+            refuse!(
+                name,
+                e,
+                "snapshot {id} of origin {origin} cannot be looked up"
+            )
         })?;
         let Some(info) = info else {
             return Err(refuse!(
@@ -130,14 +142,22 @@ impl Target for SnapTarget {
         let mode = ti.mode();
         let origin = ti.get_device(path, mode).map_err(|e| {
             let (errno, path) = (e.to_errno(), args::Show(path));
-            refuse!(name, e, "cannot open the origin device {path}: error {errno}")
+            refuse!(
+                name,
+                e,
+                "cannot open the origin device {path}: error {errno}"
+            )
         })?;
         let user = User::new(origin.dev())?;
         let (store, chunk_sectors) = Self::open(&user, &name, id, ti.len())?;
         let store = ti.get_device_at(store, mode).map_err(|e| {
             user.control.lock().closed(id);
             let errno = e.to_errno();
-            refuse!(name, e, "cannot open the store device {store}: error {errno}")
+            refuse!(
+                name,
+                e,
+                "cannot open the store device {store}: error {errno}"
+            )
         })?;
         ti.flush_bios(true);
         ti.flush_supported(true);
@@ -197,12 +217,12 @@ impl Target for SnapTarget {
         let origin = self.origin.dev();
         let _ = match kind {
             StatusKind::Info => {
-                let word = self.user.with_engine(|engine| {
-                    match engine.shared.failed.load(Relaxed) {
-                        true => "fail",
-                        false => "ok",
-                    }
-                });
+                let word =
+                    self.user
+                        .with_engine(|engine| match engine.shared.failed.load(Relaxed) {
+                            true => "fail",
+                            false => "ok",
+                        });
                 write!(out, "{}", word.unwrap_or("no-origin"))
             }
             StatusKind::Table => write!(out, "{origin} {}", self.id),

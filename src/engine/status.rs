@@ -51,10 +51,7 @@ struct IdText {
 }
 
 impl Published {
-    pub(super) fn new(
-        store_type: &'static str,
-        chunk_sectors: u32,
-    ) -> impl PinInit<Self, Error> {
+    pub(super) fn new(store_type: &'static str, chunk_sectors: u32) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             store_type,
             chunk_sectors,
@@ -106,7 +103,9 @@ impl Published {
             } else {
                 write!(ids, "{comma}{low}-{high}")
             };
-            let Some(next) = high.0.checked_add(1) else { break };
+            let Some(next) = high.0.checked_add(1) else {
+                break;
+            };
             from = SnapId(next);
         }
     }

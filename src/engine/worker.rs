@@ -19,6 +19,7 @@ use crate::dm::{
     io::{Flags, IoClient, PageBuf, Run},
     kcopyd::{Kcopyd, Region, MAX_DESTS},
     noio::NoIo,
+    print,
     queue::{Kick, Run as Runs, WorkQueue},
     target::TargetRef,
     time::now_ms, //
@@ -442,7 +443,9 @@ impl World for Outside {
                 };
                 self.kcopyd.copy(slot_nr, from, to)
             }
-            Source::Store(dest) => self.kcopyd.copy(slot_nr, region(self.dest_sector(dest)), to),
+            Source::Store(dest) => self
+                .kcopyd
+                .copy(slot_nr, region(self.dest_sector(dest)), to),
             Source::Zero => self.kcopyd.zero(slot_nr, to),
             Source::Lost => Err(EIO),
         };
@@ -519,6 +522,8 @@ impl World for Outside {
         let (origin, store) = (self.owner.dev, self.shared.store.dev());
         let name = &self.name;
         match mode {
+            // A store at its limit may go to and fro.
+            Mode::Rw | Mode::Full if !print::allowed() => (),
             Mode::Rw => say!(pr_info, "{name}: store {store} has room again"),
             Mode::Full => say!(
                 pr_warn,

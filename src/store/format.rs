@@ -222,7 +222,9 @@ impl<'a> Node<'a> {
 
     /// The words of the entries `from` to `to`; none if there are no such entries.
     pub(crate) fn entries(&self, from: usize, to: usize) -> &'a [U64] {
-        self.words.get(from * self.size..to * self.size).unwrap_or(&[])
+        self.words
+            .get(from * self.size..to * self.size)
+            .unwrap_or(&[])
     }
 }
 
@@ -277,8 +279,7 @@ impl NodeMut<'_> {
 
 /// The node in `block`, all of whose header has been checked. `EILSEQ` if it is not of this shape.
 pub(crate) fn node<'a>(block: &'a Block, shape: &Shape, level: u16) -> Result<Node<'a>> {
-    let (info, words) =
-        NodeInfo::ref_from_prefix(&block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
+    let (info, words) = NodeInfo::ref_from_prefix(&block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
     Ok(Node {
         epoch: header(block).epoch.get(),
         count: shape.count(info, level)?,
@@ -288,13 +289,8 @@ pub(crate) fn node<'a>(block: &'a Block, shape: &Shape, level: u16) -> Result<No
 }
 
 /// As [`node`], to be changed.
-pub(crate) fn node_mut<'a>(
-    block: &'a mut Block,
-    shape: &Shape,
-    level: u16,
-) -> Result<NodeMut<'a>> {
-    let (info, words) =
-        NodeInfo::mut_from_prefix(&mut block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
+pub(crate) fn node_mut<'a>(block: &'a mut Block, shape: &Shape, level: u16) -> Result<NodeMut<'a>> {
+    let (info, words) = NodeInfo::mut_from_prefix(&mut block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
     shape.count(info, level)?;
     Ok(NodeMut {
         info,
@@ -305,13 +301,8 @@ pub(crate) fn node_mut<'a>(
 }
 
 /// Makes `block`, all zeroes behind its header, a node without entries.
-pub(crate) fn new_node<'a>(
-    block: &'a mut Block,
-    shape: &Shape,
-    level: u16,
-) -> Result<NodeMut<'a>> {
-    let (info, words) =
-        NodeInfo::mut_from_prefix(&mut block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
+pub(crate) fn new_node<'a>(block: &'a mut Block, shape: &Shape, level: u16) -> Result<NodeMut<'a>> {
+    let (info, words) = NodeInfo::mut_from_prefix(&mut block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
     *info = NodeInfo {
         tree: shape.tree.into(),
         level: level.into(),
@@ -364,7 +355,6 @@ pub(crate) fn new_free_list(block: &mut Block, next: u64, count: u64) -> Result<
     };
     <[U64]>::mut_from_bytes(numbers).map_err(|_| EILSEQ)
 }
-
 
 /// The part of `block` behind the header.
 pub(crate) fn info<T: FromBytes + KnownLayout + Immutable>(block: &Block) -> Result<&T> {

@@ -27,8 +27,8 @@ mod stage;
 pub(crate) use slots::SLOTS;
 
 use crate::store::{
-    CheckpointWrite, Chunk, Dest, ExceptionStore, Found, Identity, LogWrite, Remap, SnapId,
-    Source, Value, Who, Writeable, MAX_DESTS,
+    CheckpointWrite, Chunk, Dest, ExceptionStore, Found, Identity, LogWrite, Remap, SnapId, Source,
+    Value, Who, Writeable, MAX_DESTS,
 };
 use grace::{Generation, Ticket};
 use kernel::prelude::*;
@@ -355,7 +355,9 @@ impl<W: World> Machine<W> {
 
     /// The copy of a slot has ended.
     pub(crate) fn copied(&mut self, world: &mut W, n: usize, copied: Copied) {
-        let Some(slot) = self.slots.get(n) else { return };
+        let Some(slot) = self.slots.get(n) else {
+            return;
+        };
         world.leave(Users::StoreChunks, slot.generation);
         self.counts.copies += 1;
         if self.moved(n, copied) {
@@ -839,6 +841,8 @@ impl<W: World> Machine<W> {
         };
         let chunk = slot.chunk;
         let lose = slot.for_origin && !self.preserve_on_error;
+        // An overwrite brought its own data.
+        let copied = slot.done.is_empty();
         let count = slot.remaps.iter().flatten().count();
         if self.mode != Mode::Fail && !self.store.has_room(MAX_DESTS) {
             return false;
@@ -861,7 +865,7 @@ impl<W: World> Machine<W> {
                         self.collecting.unshared.note(dest.0);
                     }
                     match remap {
-                        Some(_) => self.counts.copied_chunks += 1,
+                        Some(_) => self.counts.copied_chunks += u64::from(copied),
                         None => self.counts.lost += 1,
                     }
                 }
@@ -906,7 +910,9 @@ impl<W: World> Machine<W> {
     fn finish_slot(&mut self, world: &mut W, n: usize, count: usize, error: Option<Error>) {
         // In mode `fail` no batch is written any more: nobody may wait for one.
         let error = error.or((self.mode == Mode::Fail).then_some(EIO));
-        let Some(slot) = self.slots.get(n) else { return };
+        let Some(slot) = self.slots.get(n) else {
+            return;
+        };
         while let Some(bio) = slot.done.pop() {
             let fua = world.request(&bio).fua;
             match error {
@@ -1086,12 +1092,12 @@ impl<W: World> Machine<W> {
         let room = self.store.has_room(1);
         let result = match &self.control {
             None | Some(Control::Close { .. }) => return,
+            Some(_) if self.mode == Mode::Fail => Err(EIO),
+            Some(_) if self.mode == Mode::Ro => Err(EROFS),
             Some(Control::Checkpoint) => {
                 self.checkpoint_forced = true;
                 return;
             }
-            Some(_) if self.mode == Mode::Fail => Err(EIO),
-            Some(_) if self.mode == Mode::Ro => Err(EROFS),
             Some(_) if !room => {
                 self.checkpoint_forced = true;
                 return;
@@ -1100,8 +1106,13 @@ impl<W: World> Machine<W> {
                 parent,
                 created,
                 name,
-            }) => self.store.create(*parent, *created, unpadded(name)).map(Some),
-            Some(Control::Name { id, name }) => self.store.rename(*id, unpadded(name)).map(|()| None),
+            }) => self
+                .store
+                .create(*parent, *created, unpadded(name))
+                .map(Some),
+            Some(Control::Name { id, name }) => {
+                self.store.rename(*id, unpadded(name)).map(|()| None)
+            }
             Some(Control::Resize { origin, store }) => {
                 self.store.resize(*origin, *store).map(|()| None)
             }

@@ -3,9 +3,7 @@
 //! The superblock and the checkpoints.
 
 use kernel::prelude::*;
-use zerocopy::{
-    little_endian::{U32, U64},
-};
+use zerocopy::little_endian::{U32, U64};
 use zerocopy_derive::{Immutable, KnownLayout};
 
 /// Format version that this code writes and reads.

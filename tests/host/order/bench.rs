@@ -2,17 +2,17 @@
 
 //! A machine whose outside does nothing by itself: each test says what ends, and how.
 
+use super::super::powercut::{
+    blocks::Shared,
+    disk::Disk,
+    model_store::{Faults, History, ModelStore, Sizes},
+};
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
     Control, Copied, Fifo, Machine, Mode, Op, Request, Users, World,
 };
 use crate::store::{
     CheckpointWrite, Chunk, Dest, Identity, LogWrite, SnapId, Source, Who, NAME_LEN,
-};
-use super::super::powercut::{
-    blocks::Shared,
-    disk::Disk,
-    model_store::{Faults, History, ModelStore, Sizes},
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -399,7 +399,8 @@ impl Bench {
     /// The checkpoint ends.
     pub(super) fn end_checkpoint(&mut self, result: Result) {
         let write = self.desk.checkpoint.take().expect("no checkpoint");
-        self.machine.checkpoint_written(&mut self.desk, write, result);
+        self.machine
+            .checkpoint_written(&mut self.desk, write, result);
         self.run();
     }
 

@@ -143,9 +143,17 @@ fn every_bio_ends_exactly_once() {
         let mut b = chaos.b;
         b.finish();
         assert_eq!(b.open(), [], "seed {seed}: bios hang");
-        assert_eq!(b.desk.control.len(), chaos.commands, "seed {seed}: commands");
+        assert_eq!(
+            b.desk.control.len(),
+            chaos.commands,
+            "seed {seed}: commands"
+        );
         b.close();
         b.finish();
-        assert_eq!(b.desk.control.len(), chaos.commands + 1, "seed {seed}: close");
+        assert_eq!(
+            b.desk.control.len(),
+            chaos.commands + 1,
+            "seed {seed}: close"
+        );
     }
 }

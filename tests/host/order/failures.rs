@@ -145,7 +145,11 @@ fn a_batch_that_cannot_be_sealed_ends_the_store_and_hangs_nobody() {
         b.faults.add("seal", EIO);
         let n = b.write(1);
         b.end_copy(Copied::Good);
-        let want = if preserve { At::Done(Err(EIO)) } else { At::Origin };
+        let want = if preserve {
+            At::Done(Err(EIO))
+        } else {
+            At::Origin
+        };
         assert_eq!(b.at(n), want);
     }
 }

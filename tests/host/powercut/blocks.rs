@@ -14,9 +14,9 @@ use crate::store::{
     format,
 };
 use kernel::prelude::*;
-use std::vec::Vec;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::vec::Vec;
 
 struct Buffer {
     data: Box<Block>,

@@ -89,14 +89,19 @@ pub(crate) fn compare(
     found.origin = Cells::new(content);
     let mut from = SnapId(0);
     let mut ids = Vec::new();
-    while let Some(row) = store.snapshot_from(from).map_err(|e| format!("list: {e:?}"))? {
+    while let Some(row) = store
+        .snapshot_from(from)
+        .map_err(|e| format!("list: {e:?}"))?
+    {
         ids.push(row.id.0);
         from = SnapId(row.id.0 + 1);
     }
     for (id, snap) in &oracle.snaps {
         let there = ids.contains(id);
         if store.is_live(SnapId(*id)) != there {
-            return Err(format!("snapshot {id:x}: listed {there}, live the opposite"));
+            return Err(format!(
+                "snapshot {id:x}: listed {there}, live the opposite"
+            ));
         }
         if !there {
             if snap.certain {
@@ -104,7 +109,9 @@ pub(crate) fn compare(
             }
             continue;
         }
-        let row = store.snapshot(SnapId(*id)).map_err(|e| format!("row: {e:?}"))?;
+        let row = store
+            .snapshot(SnapId(*id))
+            .map_err(|e| format!("row: {e:?}"))?;
         let row = row.ok_or("snapshot has no row")?;
         let name = snap.names.iter().find(|n| name_of(**n) == row.name);
         let name = *name.ok_or_else(|| format!("snapshot {id:x} has another name"))?;

@@ -3,7 +3,11 @@
 //! How what is under way goes on: one step of one event at a time.
 
 use super::sim::{CopyStage, Event, Mutation, Sim, Told};
-use super::{bios::Bio, disk::Content, windows::{Window, Windows}};
+use super::{
+    bios::Bio,
+    disk::Content,
+    windows::{Window, Windows},
+};
 use crate::engine::order::{Copied, Users, World};
 use crate::store::{Chunk, Dest, Source};
 

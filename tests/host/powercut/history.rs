@@ -64,7 +64,11 @@ pub(crate) fn history(
         // Chosen before, so that it does not depend on what the machine does.
         let clean = rng.one_in(3);
         let most = config.operations * 40;
-        let steps = if rng.one_in(3) { 1 + rng.below(most) } else { usize::MAX };
+        let steps = if rng.one_in(3) {
+            1 + rng.below(most)
+        } else {
+            usize::MAX
+        };
         let result = live(&mut run, config, maker, &mut rng, &mut stats, steps, clean);
         stats.lives += 1;
         stats.copies += run.machine.counts().copies;
@@ -97,7 +101,11 @@ fn live(
         }
         if step == limit {
             run.check_quiet();
-            return Err(run.sim.failure.take().unwrap_or("never comes to rest".into()));
+            return Err(run
+                .sim
+                .failure
+                .take()
+                .unwrap_or("never comes to rest".into()));
         }
         if clean && run.budget == 0 && run.command == Command::Idle {
             run.stop();

@@ -26,8 +26,8 @@ mod windows;
 use crate::store::ExceptionStore;
 use blocks::Shared;
 use kernel::prelude::*;
-use std::vec::Vec;
 use rng::Rng;
+use std::vec::Vec;
 
 /// How to make and load the store that is tested.
 pub(crate) struct Maker {

@@ -16,9 +16,9 @@ use crate::store::{
     Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable, NAME_LEN,
 };
 use kernel::prelude::*;
-use std::vec::Vec;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
+use std::vec::Vec;
 
 /// What is remembered of the store, and brought back after a cut.
 #[derive(Clone, Default)]
@@ -228,15 +228,16 @@ impl ModelStore {
         let used = self.state.used();
         let waits = |dest: u64, freed: &[Freed]| freed.iter().any(|f| f.dest == dest);
         for dest in 0..self.sizes.data_chunks {
-            if !used.contains(&dest)
-                && !self.planned.contains(&dest)
-                && !waits(dest, &self.freed)
-            {
+            if !used.contains(&dest) && !self.planned.contains(&dest) && !waits(dest, &self.freed) {
                 self.planned.insert(dest);
                 return Ok(Dest(dest));
             }
         }
-        Err(if self.freed.is_empty() { ENOSPC } else { EAGAIN })
+        Err(if self.freed.is_empty() {
+            ENOSPC
+        } else {
+            EAGAIN
+        })
     }
 
     fn note(&mut self) -> Result {
@@ -427,7 +428,11 @@ impl ExceptionStore for ModelStore {
     }
 
     fn free_mark(&self) -> Option<u64> {
-        self.freed.iter().filter(|f| !f.passed).map(|f| f.mark).max()
+        self.freed
+            .iter()
+            .filter(|f| !f.passed)
+            .map(|f| f.mark)
+            .max()
     }
 
     fn has_unsealed(&self) -> bool {

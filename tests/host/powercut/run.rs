@@ -60,8 +60,7 @@ pub(crate) fn name_of(n: u64) -> [u8; NAME_LEN] {
 impl Run {
     /// Begins a life with a store that was just opened.
     pub(crate) fn new(sim: Sim, store: KBox<dyn ExceptionStore>, config: &Config) -> Self {
-        let mut machine =
-            Machine::new(store, config.preserve_on_error, Mode::Rw).expect("memory");
+        let mut machine = Machine::new(store, config.preserve_on_error, Mode::Rw).expect("memory");
         machine.set_preserve_on_error(config.preserve_on_error);
         Run {
             sim,
@@ -244,7 +243,10 @@ impl Run {
                 snap.names.push(self.sim.next_name);
                 let name = name_of(self.sim.next_name);
                 self.sim.next_name += 1;
-                self.tell_control(Control::Name { id: SnapId(id), name });
+                self.tell_control(Control::Name {
+                    id: SnapId(id),
+                    name,
+                });
                 self.command = Command::Naming(id);
             }
             5 if self.sim.rng.one_in(4) => {
@@ -405,7 +407,8 @@ impl Run {
             (_, Op::Write) => "snapshot write",
             (_, Op::Flush) => "snapshot flush",
         };
-        let fast = id.is_none() && (self.machine.store().live_ids() == 0 || sim.is_preserved(chunk));
+        let fast =
+            id.is_none() && (self.machine.store().live_ids() == 0 || sim.is_preserved(chunk));
         info.protected = id.is_none() && op == Op::Write && !fast;
         let place = chunk << 8 | info.first;
         sim.bios.push(info);
@@ -441,7 +444,10 @@ impl Run {
         }
         let want = self.sim.oracle.origin.content();
         let seen = self.sim.origin.read(0, self.sim.origin.len());
-        let differs = want.iter().zip(seen).position(|(w, s)| s.token() != Some(*w));
+        let differs = want
+            .iter()
+            .zip(seen)
+            .position(|(w, s)| s.token() != Some(*w));
         if let Some(sector) = differs {
             self.sim.wrong(format!("origin sector {sector} is wrong"));
         }

@@ -20,8 +20,8 @@ use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source, Who,
 };
 use kernel::prelude::*;
-use std::vec::Vec;
 use std::collections::{BTreeSet, VecDeque};
+use std::vec::Vec;
 
 /// Rules that can be switched off, to see that this is noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -368,7 +368,11 @@ impl Sim {
     /// A bio has ended.
     pub(crate) fn end_bio(&mut self, bio: Bio, result: Result) {
         let n = bio.0;
-        self.note(if result.is_ok() { "end" } else { "end, failed" }, n as u64, 0);
+        self.note(
+            if result.is_ok() { "end" } else { "end, failed" },
+            n as u64,
+            0,
+        );
         let info = &mut self.bios[n];
         if std::mem::replace(&mut info.ended, true) {
             return self.wrong(format!("bio {n} ended twice"));
@@ -412,9 +416,10 @@ impl Sim {
         let full = info.op == Op::Write && e == ENOSPC && self.was_full;
         let lost = info.op != Op::Flush
             && e == EIO
-            && info.id.and_then(|id| self.oracle.snaps.get(&id)).is_some_and(|snap| {
-                snap.lost.contains(&info.chunk)
-            });
+            && info
+                .id
+                .and_then(|id| self.oracle.snaps.get(&id))
+                .is_some_and(|snap| snap.lost.contains(&info.chunk));
         if !full && !lost {
             let what = format!(
                 "bio {n} ({:?} of {:x?} chunk {}) failed: {e:?}",
@@ -467,7 +472,8 @@ impl World for Sim {
         let users = Users::OriginReads;
         let generation = self.enter(users);
         self.note("read origin", bio.0 as u64, start);
-        self.events.push(Event::Read(bio, users, generation, start, None));
+        self.events
+            .push(Event::Read(bio, users, generation, start, None));
     }
 
     fn to_store(&mut self, bio: Bio, dest: Dest) {
@@ -494,7 +500,8 @@ impl World for Sim {
         let generation = self.enter(Users::StoreChunks);
         let id = self.store.lock().disk.submit(start, data, false);
         self.note("overwrite", bio.0 as u64, dest.0);
-        self.events.push(Event::Overwrite(slot, bio, generation, id));
+        self.events
+            .push(Event::Overwrite(slot, bio, generation, id));
     }
 
     fn flush_store(&mut self, bio: Bio) {

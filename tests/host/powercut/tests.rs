@@ -56,8 +56,12 @@ fn btree(config: &Config) -> Maker {
         open: Box::new(move |shared| {
             let explain = |e| format!("load: {e}");
             let open = Open::peek(shared.clone(), false).map_err(explain)?;
-            open.check(params.chunk_sectors, params.store_type, params.origin_sectors)
-                .map_err(explain)?;
+            open.check(
+                params.chunk_sectors,
+                params.store_type,
+                params.origin_sectors,
+            )
+            .map_err(explain)?;
             store::load(open).map_err(explain)
         }),
     }
