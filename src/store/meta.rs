@@ -325,7 +325,7 @@ impl<B: Blocks> Meta<B> {
         {
             return Err(EAGAIN);
         }
-        let expect = self.expect(Kind::FreeList, nr, self.epoch - 1);
+        let expect = self.expected(Kind::FreeList, nr, self.epoch - 1);
         let (fresh, avail, lower, left) =
             (&self.fresh, &mut self.avail, self.lower, self.list_count);
         let result = self.blocks.read(nr, |block| {
@@ -367,7 +367,7 @@ impl<B: Blocks> Meta<B> {
         }
     }
 
-    fn expect(&self, kind: Kind, nr: u64, max_epoch: u64) -> Expect {
+    fn expected(&self, kind: Kind, nr: u64, max_epoch: u64) -> Expect {
         Expect {
             kind,
             uuid: self.uuid,

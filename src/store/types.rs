@@ -33,7 +33,7 @@ impl SnapId {
 
     /// The sub-snapshot `<id>.<sub>`.
     pub(crate) const fn sub(id: u32, sub: u32) -> Self {
-        Self((id as u64) << 32 | sub as u64)
+        Self(((id as u64) << 32) | sub as u64)
     }
 
     /// The part before the dot.

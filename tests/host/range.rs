@@ -4,7 +4,7 @@
 
 use super::range_check::*;
 use super::range_model::*;
-use crate::store::{Chunk, ExceptionStore, SnapId, Writeable};
+use crate::store::{Chunk, ExceptionStore, Identity, Open, RangeStore, SnapId, Writeable};
 use kernel::prelude::{EAGAIN, ENOSPC};
 use proptest::prelude::*;
 use std::vec::Vec as StdVec;
@@ -195,6 +195,71 @@ fn a_freed_chunk_is_not_used_too_early() {
                     rig.store.give_back(remap);
                 }
                 Ok(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Commits of several blocks, torn again and again at the same place of the ring: blocks that are
+/// left of one never complete another.
+#[test]
+fn torn_commits() {
+    let mut lot = 5u64;
+    let mut next = move || {
+        lot = lot
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        lot >> 33
+    };
+    let mut rig = Rig::new(4096, 8, 330);
+    for _ in 0..3 {
+        rig.create(None, b"");
+    }
+    rig.rebase();
+    let mut whole = 0;
+    for _ in 0..300 {
+        // The same number of blocks each time, with other records.
+        for chunk in 0..330 {
+            rig.write_snapshot(SnapId::top(1 + next() as u32 % 3), chunk, next() % 4 == 0);
+        }
+        rig.seal();
+        let batch = rig.batch();
+        let begin = rig.blocks.disk().log_len();
+        rig.end_write();
+        // Its blocks are written one by one after a flush, and then flushed.
+        let disk = rig.blocks.disk();
+        let at = begin + 1 + next() as usize % (disk.log_len() - begin - 1);
+        let torn = next() % 3 != 0;
+        let seed = next();
+        let disk = disk.cut(at, |i, s| !torn || (seed ^ i as u64 * 31 ^ s / 8).count_ones() % 2 == 0);
+        rig.reload(disk, at);
+        whole += u32::from(rig.last_state() == batch);
+    }
+    std::println!("{whole} of 300 commits were whole");
+    assert!(whole > 10 && whole < 290);
+}
+
+/// A checkpoint that is torn leaves the one before, also the long one of a clean stop.
+#[test]
+fn torn_checkpoints() {
+    for clean in [false, true] {
+        let mut rig = rig();
+        rig.create(None, b"");
+        rig.write_origin(0);
+        rig.rebase();
+        rig.write_origin(1);
+        rig.commit();
+        let identity = Identity { digests: [7; 64] };
+        rig.begin_checkpoint(clean.then_some(&identity));
+        rig.end_checkpoint(true);
+        let disk = rig.blocks.disk();
+        for at in rig.durable_at[&(rig.batch() - 1)]..=disk.log_len() {
+            for kept in 0..16 {
+                let left = disk.cut(at, |_, s| kept >> (s % 4) & 1 == 1);
+                let open = Open::peek(Shared::new(left.clone()), false).unwrap();
+                assert!(open.identity().is_none() || open.identity() == Some(identity));
+                let mut store = RangeStore::recover(open).unwrap();
+                rig.find_state(&mut store, &left, at);
             }
         }
     }

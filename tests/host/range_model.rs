@@ -105,6 +105,7 @@ pub(super) struct Rig {
     pub(super) sealed_at: BTreeMap<u64, usize>,
     pub(super) durable_at: BTreeMap<u64, usize>,
     batch: u64,
+    found: u64,
     waiting: StdVec<Waiting>,
     out: Option<(LogWrite, u64)>,
     /// The batch whose write failed, until a checkpoint that contains it has succeeded.
@@ -155,6 +156,7 @@ impl Rig {
             sealed_at: BTreeMap::new(),
             durable_at: BTreeMap::new(),
             batch: 1,
+            found: 0,
             waiting: StdVec::new(),
             out: None,
             doubt: None,
@@ -182,6 +184,16 @@ impl Rig {
         self.durable_at.clear();
         self.after.insert(self.batch - 1, self.model.clone());
         self.durable_at.insert(self.batch - 1, 0);
+    }
+
+    /// Number of the batch that is collected.
+    pub(super) fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// The batch after which the last reload found the store.
+    pub(super) fn last_state(&self) -> u64 {
+        self.found
     }
 
     fn count(&mut self, what: &'static str) {
@@ -366,7 +378,8 @@ impl Rig {
     /// it may hold. Goes on with that.
     pub(super) fn reload(&mut self, disk: Disk, at: usize) {
         let mut store = open(&disk).unwrap();
-        let model = self.find_state(&mut store, &disk, at);
+        let (batch, model) = self.find_state(&mut store, &disk, at);
+        self.found = batch;
         self.blocks = Shared::new(disk);
         drop(store);
         // The first load has changed the disk already; a second finds the same.
@@ -394,7 +407,7 @@ impl Rig {
         store: &mut RangeStore<Shared>,
         disk: &Disk,
         at: usize,
-    ) -> Model {
+    ) -> (u64, Model) {
         audit(store);
         let found = contents(store, disk, self.origin.len());
         // What was known to be durable, and what was on its way.
@@ -407,7 +420,7 @@ impl Rig {
         let last = last.unwrap();
         let mut errors = StdVec::new();
         for (batch, model) in self.after.range(last..) {
-            if *batch != last && self.sealed_at.get(batch).map_or(true, |p| *p > at) {
+            if *batch != last && self.sealed_at.get(batch).is_none_or(|p| *p > at) {
                 continue;
             }
             let mut model = model.clone();
@@ -417,7 +430,7 @@ impl Rig {
                 model.names.remove(&id);
             }
             match compare(&found, &model) {
-                Ok(()) => return model,
+                Ok(()) => return (*batch, model),
                 Err(e) => errors.push((*batch, e)),
             }
         }

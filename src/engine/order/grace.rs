@@ -7,14 +7,8 @@
 //! delay it, so a steady stream of reads cannot starve a write.
 
 /// The generation in which something was counted; to be handed back when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Generation(u8);
-
-impl Default for Generation {
-    fn default() -> Self {
-        Generation(0)
-    }
-}
 
 /// A question asked: "has everything that began before now ended?"
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]

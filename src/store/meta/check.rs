@@ -30,7 +30,7 @@ impl<B: Blocks> Meta<B> {
         let (mut nr, mut left) = (self.list_head, self.list_count);
         while nr != 0 {
             f(nr, Free::List)?;
-            let expect = self.expect(Kind::FreeList, nr, self.epoch - 1);
+            let expect = self.expected(Kind::FreeList, nr, self.epoch - 1);
             let (lower, len) = (self.lower, self.blocks.len());
             nr = self.blocks.read(nr, |block: &Block| {
                 format::check_header(block, &expect)?;

@@ -24,7 +24,7 @@ impl<B: Blocks> Meta<B> {
         if !self.in_bounds(nr) {
             return Err(EILSEQ);
         }
-        let expect = self.expect(Kind::Node, nr, max_epoch);
+        let expect = self.expected(Kind::Node, nr, max_epoch);
         self.blocks.read(nr, |block| {
             format::check_header(block, &expect)?;
             f(&format::node(block, shape, level)?)
@@ -42,7 +42,7 @@ impl<B: Blocks> Meta<B> {
         if self.poisoned {
             return Err(EIO);
         }
-        let expect = self.expect(Kind::Node, nr, self.epoch);
+        let expect = self.expected(Kind::Node, nr, self.epoch);
         self.blocks.edit(nr, |block| {
             format::check_header(block, &expect)?;
             if format::header(block).epoch.get() != expect.max_epoch {
@@ -106,7 +106,7 @@ impl<B: Blocks> Meta<B> {
         if self.poisoned {
             return Err(EIO);
         }
-        let expect = self.expect(Kind::Node, nr, self.epoch);
+        let expect = self.expected(Kind::Node, nr, self.epoch);
         let scratch = &mut self.scratch;
         self.blocks.read(nr, |block| {
             format::check_header(block, &expect)?;
@@ -124,7 +124,7 @@ impl<B: Blocks> Meta<B> {
         level: u16,
         f: impl FnOnce(&mut NodeMut<'_>, &Node<'_>) -> Result<R>,
     ) -> Result<R> {
-        let expect = self.expect(Kind::Node, nr, self.epoch);
+        let expect = self.expected(Kind::Node, nr, self.epoch);
         let scratch = format::node(&self.scratch, shape, level)?;
         self.blocks.edit(nr, |block| {
             format::check_header(block, &expect)?;

@@ -183,13 +183,19 @@ fn a_copy_waits_for_room_in_the_batch() {
 #[test]
 fn a_loss_that_waits_for_room_still_conflicts() {
     let mut b = with_policy(false);
+    // So that the snapshot's slot has the lower number, and is recorded first.
+    b.write(9);
     let origin = b.write(1);
-    for _ in 0..4 {
+    b.end_copy(Copied::Good);
+    for _ in 0..8 {
         b.faults.add("has_room", EAGAIN);
     }
     b.end_copy(Copied::ReadError);
     // The loss is not recorded yet. What the snapshot writes must not be lost with it.
     let n = b.write_whole(snap(1), 1);
+    if !b.desk.overwrites.is_empty() {
+        b.end_overwrite(Ok(()));
+    }
     b.finish();
     assert!(b.is_good(n) && b.is_good(origin));
     let read = b.read(snap(1), 1);

@@ -14,7 +14,7 @@ use crate::store::{
     format,
 };
 use kernel::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{btree_map::Entry, BTreeMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::vec::Vec;
 
@@ -126,19 +126,20 @@ impl Device {
         if nr * BLOCK_SECTORS >= self.disk.len() || self.is_dead() {
             return Err(EIO);
         }
-        if !self.buffers.contains_key(&nr) {
-            let data = Box::new(self.disk.read_block(nr));
-            if !format::check_sum(&data, crc32c) {
-                return Err(EILSEQ);
+        match self.buffers.entry(nr) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let data = Box::new(self.disk.read_block(nr));
+                if !format::check_sum(&data, crc32c) {
+                    return Err(EILSEQ);
+                }
+                Ok(entry.insert(Buffer {
+                    data,
+                    dirty: false,
+                    writing: false,
+                }))
             }
-            let buffer = Buffer {
-                data,
-                dirty: false,
-                writing: false,
-            };
-            self.buffers.insert(nr, buffer);
         }
-        self.buffers.get_mut(&nr).ok_or(EIO)
     }
 
     fn write_now(&mut self, nr: u64, block: &Block, fua: bool) -> Result {

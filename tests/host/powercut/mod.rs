@@ -29,14 +29,20 @@ use kernel::prelude::*;
 use rng::Rng;
 use std::vec::Vec;
 
+/// Makes an empty store.
+type Format = dyn Fn(&Shared) -> Result<(), String>;
+
+/// Loads a store.
+type Load = dyn Fn(&Shared) -> Result<KBox<dyn ExceptionStore>, String>;
+
 /// How to make and load the store that is tested.
 pub(crate) struct Maker {
     /// Sectors of its device.
     pub(crate) sectors: u64,
     /// Makes an empty one.
-    pub(crate) format: Box<dyn Fn(&Shared) -> Result<(), String>>,
+    pub(crate) format: Box<Format>,
     /// Loads it.
-    pub(crate) open: Box<dyn Fn(&Shared) -> Result<KBox<dyn ExceptionStore>, String>>,
+    pub(crate) open: Box<Load>,
 }
 
 /// What a history is like.

@@ -410,7 +410,7 @@ impl Run {
         let fast =
             id.is_none() && (self.machine.store().live_ids() == 0 || sim.is_preserved(chunk));
         info.protected = id.is_none() && op == Op::Write && !fast;
-        let place = chunk << 8 | info.first;
+        let place = (chunk << 8) | info.first;
         sim.bios.push(info);
         sim.note(what, n as u64, place);
         match (id, op) {

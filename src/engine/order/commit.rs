@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Making it durable: log writes, checkpoints, and who may go on after them.
+
+use super::{
+    slots::State, Control, Fifo, Machine, Mode, Users, World, IDLE_COMMIT_MS, NO_MEMORY_MS,
+};
+use kernel::prelude::*;
+
+impl<W: World> Machine<W> {
+    /// Closes the batch if somebody waits for it and no other log write is out.
+    pub(super) fn commit(&mut self, world: &mut W) {
+        if self.writing.busy || self.mode == Mode::Fail {
+            return;
+        }
+        if !self.store.has_unsealed() {
+            if self.collecting.busy {
+                self.commit_nothing(world);
+            }
+            return;
+        }
+        let wanted = self.collecting.is_awaited()
+            || self.checkpoint_forced
+            || self.store.checkpoint_wanted()
+            || self.slots.in_state(State::Ready, 0).is_some()
+            || self.idle_due
+            || self.control.is_some();
+        if !wanted {
+            if !core::mem::replace(&mut self.idle_armed, true) {
+                world.later(IDLE_COMMIT_MS);
+            }
+            return;
+        }
+        self.idle_armed = false;
+        self.idle_due = false;
+        match self.store.seal() {
+            Ok(Some(write)) => {
+                core::mem::swap(&mut self.collecting, &mut self.writing);
+                self.writing.busy = true;
+                self.writing.recorded.since = world.ask(Users::OriginReads);
+                self.writing.unshared.since = world.ask(Users::StoreChunks);
+                self.note_freed(world);
+                world.write_log(write);
+            }
+            Ok(None) => (),
+            Err(e) if e == EAGAIN => self.checkpoint_forced = true,
+            Err(e) => self.fail(world, e),
+        }
+    }
+
+    /// The records collected changed nothing, so that there is no log write to wait for.
+    pub(super) fn commit_nothing(&mut self, world: &mut W) {
+        let stage = &mut self.collecting;
+        while let Some(bio) = stage.flushes.pop() {
+            world.flush_store(bio);
+        }
+        while let Some(bio) = stage.ends.pop() {
+            world.end(bio, Ok(()));
+        }
+        if core::mem::take(&mut stage.control) {
+            let id = self.control_id.take();
+            world.control_done(Ok(id));
+        }
+        stage.recorded.since = world.ask(Users::OriginReads);
+        stage.unshared.since = world.ask(Users::StoreChunks);
+        stage.busy = false;
+        self.settling.take(&mut self.collecting.recorded);
+        self.unsharing.take(&mut self.collecting.unshared);
+    }
+
+    /// Starts to wait for those who may still use what was freed so far.
+    pub(super) fn note_freed(&mut self, world: &mut W) {
+        if self.freed.is_none() {
+            if let Some(mark) = self.store.free_mark() {
+                self.freed = Some((mark, world.ask(Users::StoreChunks)));
+            }
+        }
+    }
+
+    /// Freezes the store and has the checkpoint written, if it is time for one.
+    pub(super) fn start_checkpoint(&mut self, world: &mut W) {
+        if self.checkpoint_out {
+            return;
+        }
+        let closing = matches!(self.control, Some(Control::Close { .. })) && self.is_quiet();
+        if self.mode == Mode::Fail || self.mode == Mode::Ro {
+            // What is on disk is older than what the origin holds, and stays marked unclean.
+            if closing {
+                self.control = None;
+                world.control_done(match self.mode {
+                    Mode::Ro => Ok(None),
+                    _ => Err(EIO),
+                });
+            }
+            return;
+        }
+        let wanted = closing || self.checkpoint_forced || self.store.checkpoint_wanted();
+        if !wanted || self.store.has_unsealed() {
+            return;
+        }
+        let clean = match self.control.take() {
+            Some(Control::Close { clean }) if closing => {
+                self.control_on_checkpoint = true;
+                clean
+            }
+            Some(Control::Checkpoint) => {
+                self.control_on_checkpoint = true;
+                None
+            }
+            other => {
+                self.control = other;
+                None
+            }
+        };
+        match self.store.checkpoint(clean.as_deref()) {
+            Ok(write) => {
+                self.checkpoint_out = true;
+                self.checkpoint_forced = false;
+                world.write_checkpoint(write);
+            }
+            Err(e) => {
+                if core::mem::take(&mut self.control_on_checkpoint) {
+                    world.control_done(Err(e));
+                }
+                if e == ENOMEM || e == EAGAIN || e == EBUSY {
+                    world.later(NO_MEMORY_MS);
+                } else {
+                    self.fail(world, e);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.slots.used() == 0
+            && self.reads.is_empty()
+            && self.writes.is_empty()
+            && self.retry.is_empty()
+            && !self.writing.busy
+            && !self.settling.is_busy()
+            && !self.unsharing.is_busy()
+            && (self.mode == Mode::Fail || !self.store.has_unsealed())
+    }
+
+    /// Lets go what waited only for older reads, and frees what waited only for older users.
+    /// Answers whether there is something to look at again.
+    pub(super) fn settle(&mut self, world: &mut W) -> bool {
+        let retry = &mut self.retry;
+        let passed = |ticket| world.passed(Users::OriginReads, ticket);
+        let mut any = self.settling.settle(retry, passed);
+        let passed = |ticket| world.passed(Users::StoreChunks, ticket);
+        any |= self.unsharing.settle(retry, passed);
+        if let Some((mark, ticket)) = self.freed {
+            if world.passed(Users::StoreChunks, ticket) {
+                self.store.free_passed(mark);
+                self.freed = None;
+            }
+        }
+        any
+    }
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pending copies, from the slot to the record.
+
+use super::{
+    slots::{self, State},
+    Copied, Fifo, Machine, Mode, Users, World, NO_MEMORY_MS,
+};
+use crate::store::{Chunk, Remap, Source, MAX_DESTS};
+use kernel::prelude::*;
+
+impl<W: World> Machine<W> {
+    pub(super) fn start_copy(
+        &mut self,
+        world: &mut W,
+        bio: W::Bio,
+        chunk: Chunk,
+        from: Source,
+        for_origin: bool,
+        remaps: [Option<Remap>; MAX_DESTS],
+    ) {
+        let Some((n, slot)) = self.take_slot(chunk, from, for_origin, remaps) else {
+            return world.end(bio, Err(EIO));
+        };
+        slot.waiters.push(bio);
+        slot.generation = world.enter(Users::StoreChunks);
+        let (dests, count) = slot.dests();
+        world.copy(n, chunk, from, &dests[..count]);
+    }
+
+    /// The bio itself brings all the data: no copy.
+    pub(super) fn start_overwrite(
+        &mut self,
+        world: &mut W,
+        bio: W::Bio,
+        chunk: Chunk,
+        from: Source,
+        remap: Remap,
+    ) {
+        let dest = remap.dest;
+        let mut remaps = [const { None }; MAX_DESTS];
+        remaps[0] = Some(remap);
+        match self.take_slot(chunk, from, false, remaps) {
+            Some((n, _)) => world.overwrite(n, bio, dest),
+            None => world.end(bio, Err(EIO)),
+        }
+    }
+
+    /// Takes the slot that [`look_writes`](Self::look_writes) made sure of.
+    pub(super) fn take_slot(
+        &mut self,
+        chunk: Chunk,
+        from: Source,
+        for_origin: bool,
+        mut remaps: [Option<Remap>; MAX_DESTS],
+    ) -> Option<(usize, &mut slots::Slot<W::Bios>)> {
+        let Some(n) = self.slots.take(chunk) else {
+            for remap in remaps.iter_mut().filter_map(Option::take) {
+                self.store.give_back(remap);
+            }
+            return None;
+        };
+        let slot = self.slots.get(n)?;
+        slot.from = from;
+        slot.for_origin = for_origin;
+        slot.remaps = remaps;
+        Some((n, slot))
+    }
+
+    /// The data of a slot is at its destinations, or is not. Answers whether the bio that caused
+    /// it can go on.
+    pub(super) fn moved(&mut self, n: usize, copied: Copied) -> bool {
+        let Some(slot) = self.slots.get(n) else {
+            return true;
+        };
+        slot.state = State::Ready;
+        let failed = match copied {
+            Copied::Good => 0,
+            Copied::ReadError => {
+                self.counts.read_errors += 1;
+                u32::MAX
+            }
+            Copied::WriteError(bits) => {
+                self.counts.write_errors += 1;
+                bits
+            }
+        };
+        if failed == 0 {
+            return true;
+        }
+        // No trace of what failed: a loss is recorded, or the bio is refused. What cannot be
+        // read is lost under both policies, since the overwrite heals it.
+        let lose = slot.for_origin && (copied == Copied::ReadError || !self.preserve_on_error);
+        let mut refused = false;
+        for bit in 0..MAX_DESTS {
+            let Some(slot) = self.slots.get(n) else { break };
+            if (failed >> bit) & 1 == 0 {
+                continue;
+            }
+            if let Some(remap) = slot.remaps[bit].take() {
+                refused |= !lose;
+                slot.lost[bit] = lose.then_some(remap.ids);
+                self.store.give_back(remap);
+            }
+        }
+        !refused
+    }
+
+    /// Records the slots whose data is there, as long as the batch has room.
+    pub(super) fn record_ready(&mut self, world: &mut W) {
+        let mut start = 0;
+        while let Some(n) = self.slots.in_state(State::Ready, start) {
+            start = n + 1;
+            if !self.record_slot(world, n) {
+                self.checkpoint_forced = true;
+                return;
+            }
+        }
+    }
+
+    /// Enters the remaps of a slot and sends its bios on. `false` if there was no room.
+    pub(super) fn record_slot(&mut self, world: &mut W, n: usize) -> bool {
+        let Some(slot) = self.slots.get(n) else {
+            return true;
+        };
+        let chunk = slot.chunk;
+        let lose = slot.for_origin && !self.preserve_on_error;
+        // An overwrite brought its own data.
+        let copied = slot.done.is_empty();
+        let count = slot.remaps.iter().flatten().count();
+        if self.mode != Mode::Fail && !self.store.has_room(MAX_DESTS) {
+            return false;
+        }
+        let mut error = None;
+        for bit in 0..MAX_DESTS {
+            let Some(slot) = self.slots.get(n) else { break };
+            let (remap, lost) = (slot.remaps[bit].take(), slot.lost[bit].take());
+            let from = slot.from;
+            let result = match (&remap, lost) {
+                (None, None) => continue,
+                _ if self.mode == Mode::Fail => Err(EIO),
+                (Some(remap), _) => self.store.record(remap),
+                (None, Some(ids)) => self.store.record_lost(chunk, ids),
+            };
+            match (result, remap) {
+                (Ok(()), remap) => {
+                    self.note_record(chunk);
+                    if let Source::Store(dest) = from {
+                        self.collecting.unshared.note(dest.0);
+                    }
+                    match remap {
+                        Some(_) => self.counts.copied_chunks += u64::from(copied),
+                        None => self.counts.lost += 1,
+                    }
+                }
+                (Err(e), remap) if e == EAGAIN || e == ENOMEM => {
+                    if let Some(slot) = self.slots.get(n) {
+                        slot.remaps[bit] = remap;
+                        slot.lost[bit] = lost;
+                    }
+                    world.later(NO_MEMORY_MS);
+                    return false;
+                }
+                (Err(e), Some(remap)) => {
+                    // Not recorded: as if the copy had failed.
+                    let ids = remap.ids;
+                    self.store.give_back(remap);
+                    self.store_error(world, e);
+                    error = Some(e);
+                    if self.mode != Mode::Fail && lose {
+                        match self.store.record_lost(chunk, ids) {
+                            Ok(()) => {
+                                self.note_record(chunk);
+                                self.counts.lost += 1;
+                            }
+                            Err(e) => self.fail(world, e),
+                        }
+                    }
+                }
+                (Err(e), None) => self.fail(world, e),
+            }
+        }
+        self.finish_slot(world, n, count, error);
+        true
+    }
+
+    /// The batch has a record of this chunk.
+    pub(super) fn note_record(&mut self, chunk: Chunk) {
+        self.collecting.recorded.note(chunk.0);
+        self.collecting.busy = true;
+    }
+
+    /// Frees a slot whose remaps are settled, and sends its bios on.
+    pub(super) fn finish_slot(
+        &mut self,
+        world: &mut W,
+        n: usize,
+        count: usize,
+        error: Option<Error>,
+    ) {
+        // In mode `fail` no batch is written any more: nobody may wait for one.
+        let error = error.or((self.mode == Mode::Fail).then_some(EIO));
+        let Some(slot) = self.slots.get(n) else {
+            return;
+        };
+        while let Some(bio) = slot.done.pop() {
+            let fua = world.request(&bio).fua;
+            match error {
+                Some(e) => world.end(bio, Err(e)),
+                None if fua => self.collecting.ends.push(bio),
+                None => world.end(bio, Ok(())),
+            }
+        }
+        // A write that needs only this round waits for the batch; one that may need a further
+        // round, or does not depend on the batch, is looked at again at once.
+        if slot.for_origin && count > 0 && count < MAX_DESTS && error.is_none() {
+            self.collecting.recorded.retry.append(&mut slot.waiters);
+        } else {
+            self.retry.append(&mut slot.waiters);
+        }
+        self.slots.put(n);
+    }
+}

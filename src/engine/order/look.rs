@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Looking at bios: what is to become of a read, a write, a flush.
+
+use super::{Fifo, Looked, Machine, Mode, Op, Request, Users, World, MAX_STALLS, NO_MEMORY_MS};
+use crate::store::{Chunk, Found, Remap, SnapId, Source, Value, Who, Writeable, MAX_DESTS};
+use kernel::prelude::*;
+
+impl<W: World> Machine<W> {
+    pub(super) fn look_read(&mut self, world: &mut W, bio: W::Bio) {
+        let Request { who, chunk, .. } = world.request(&bio);
+        let Who::Snapshot(id) = who else {
+            return world.to_origin(bio);
+        };
+        if self.mode == Mode::Fail {
+            return world.end(bio, Err(EIO));
+        }
+        match self.store.find(chunk, id) {
+            Ok(Found::NotRemapped) => world.read_origin(bio),
+            Ok(Found::Shared(value) | Found::Private(value)) => match value {
+                Value::Chunk(dest) => world.to_store(bio, dest),
+                Value::Zero => world.end_zeroed(bio),
+                Value::Lost => world.end(bio, Err(EIO)),
+            },
+            Err(e) => {
+                self.store_error(world, e);
+                world.end(bio, Err(EIO));
+            }
+        }
+    }
+
+    pub(super) fn look_writes(&mut self, world: &mut W) {
+        while self.slots.has_free() {
+            let Some(bio) = self.retry.pop().or_else(|| self.writes.pop()) else {
+                return;
+            };
+            if let Looked::Stalled(bio, why) = self.look_write(world, bio) {
+                self.retry.push_front(bio);
+                self.stall(world, why);
+                return;
+            }
+        }
+    }
+
+    /// A write must wait until memory is found, or a commit or checkpoint has made room.
+    pub(super) fn stall(&mut self, world: &mut W, why: Error) {
+        world.later(NO_MEMORY_MS);
+        if why == ENOMEM {
+            return;
+        }
+        self.checkpoint_forced = true;
+        // As long as something is under way it may bring what is missing.
+        if self.slots.used() > 0
+            || self.writing.busy
+            || self.checkpoint_out
+            || self.freed.is_some()
+            || self.store.has_unsealed()
+        {
+            return;
+        }
+        self.stalls += 1;
+        if self.stalls > MAX_STALLS {
+            self.stalls = 0;
+            self.fail(world, ENOSPC);
+        }
+    }
+
+    pub(super) fn look_write(&mut self, world: &mut W, bio: W::Bio) -> Looked<W::Bio> {
+        let request = world.request(&bio);
+        match (request.op, request.who) {
+            (Op::Flush, _) => self.look_flush(world, bio),
+            (_, Who::Origin) => return self.look_origin_write(world, bio, request.chunk),
+            (_, Who::Snapshot(id)) => return self.look_snapshot_write(world, bio, request, id),
+        }
+        Looked::Gone
+    }
+
+    /// A snapshot's flush: what it has written is flushed, and the records that lead to it are
+    /// in the log.
+    pub(super) fn look_flush(&mut self, world: &mut W, bio: W::Bio) {
+        if self.mode == Mode::Fail {
+            world.end(bio, Err(EIO));
+        } else if self.store.has_unsealed() {
+            // The log write's own flush comes after all that ended before it was issued.
+            self.collecting.flushes.push(bio);
+        } else if self.writing.busy {
+            self.writing.late_flushes.push(bio);
+        } else {
+            world.flush_store(bio);
+        }
+    }
+
+    pub(super) fn look_origin_write(
+        &mut self,
+        world: &mut W,
+        bio: W::Bio,
+        chunk: Chunk,
+    ) -> Looked<W::Bio> {
+        if self.mode == Mode::Fail {
+            self.look_unprotected(world, bio);
+            return Looked::Gone;
+        }
+        if let Some(n) = self.slots.find(chunk, |_| true) {
+            self.wait_for_slot(n, bio);
+            return Looked::Gone;
+        }
+        let mut remaps = [const { None }; MAX_DESTS];
+        match self.plan_origin_copy(world, chunk, &mut remaps) {
+            Ok(0) => {
+                self.release(world, bio, chunk);
+                Looked::Gone
+            }
+            Ok(_) => {
+                self.start_copy(world, bio, chunk, Source::Origin, true, remaps);
+                Looked::Gone
+            }
+            Err(e) => {
+                for remap in remaps.iter_mut().filter_map(Option::take) {
+                    self.store.give_back(remap);
+                }
+                if e == EAGAIN || e == ENOMEM {
+                    return Looked::Stalled(bio, e);
+                }
+                if e == ENOSPC && self.preserve_on_error {
+                    world.end(bio, Err(ENOSPC));
+                    return Looked::Gone;
+                }
+                self.fail(world, e);
+                self.look_unprotected(world, bio);
+                Looked::Gone
+            }
+        }
+    }
+
+    /// The seed's loop: asks the store again and again what is left to remap, and takes a
+    /// destination for each answer, until nothing is left or the job is full.
+    pub(super) fn plan_origin_copy(
+        &mut self,
+        world: &mut W,
+        chunk: Chunk,
+        remaps: &mut [Option<Remap>; MAX_DESTS],
+    ) -> Result<usize> {
+        self.store.reset_query(chunk)?;
+        let mut n = 0;
+        while n < MAX_DESTS {
+            let Some(ids) = self.store.query_next_remap()? else {
+                break;
+            };
+            match self.store.add_next_remap() {
+                Ok(remap) => {
+                    remaps[n] = Some(remap);
+                    n += 1;
+                    if self.mode == Mode::Full {
+                        self.set_mode(world, Mode::Rw, ENOSPC);
+                    }
+                }
+                Err(e) if e == ENOSPC => {
+                    self.set_mode(world, Mode::Full, ENOSPC);
+                    if self.preserve_on_error {
+                        return Err(e);
+                    }
+                    self.store.record_lost(chunk, ids)?;
+                    self.counts.lost += 1;
+                    self.note_record(chunk);
+                    // The answers so far are about a tree that has just changed.
+                    self.store.reset_query(chunk)?;
+                    for remap in remaps.iter_mut().filter_map(Option::take) {
+                        self.store.give_back(remap);
+                    }
+                    n = 0;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(n)
+    }
+
+    /// Nothing is left to remap: the write goes on, once the records that say so are durable and
+    /// the reads that did not see them have ended.
+    pub(super) fn release(&mut self, world: &mut W, bio: W::Bio, chunk: Chunk) {
+        let held = self
+            .collecting
+            .recorded
+            .hold(chunk.0, bio)
+            .and_then(|bio| self.writing.recorded.hold(chunk.0, bio))
+            .and_then(|bio| self.settling.hold(chunk.0, bio));
+        let Some(bio) = held else { return };
+        world.preserved(chunk);
+        world.to_origin(bio);
+    }
+
+    /// Mode `fail`: the origin goes on without its snapshots, or stops.
+    pub(super) fn look_unprotected(&mut self, world: &mut W, bio: W::Bio) {
+        if self.preserve_on_error {
+            world.end(bio, Err(EIO));
+        } else if world.passed(Users::OriginReads, self.fail_reads) {
+            world.to_origin(bio);
+        } else {
+            // A snapshot read that began before must not see what this write brings.
+            self.settling.wait(self.fail_reads, bio);
+        }
+    }
+
+    pub(super) fn look_snapshot_write(
+        &mut self,
+        world: &mut W,
+        bio: W::Bio,
+        request: Request,
+        id: SnapId,
+    ) -> Looked<W::Bio> {
+        let Request {
+            who, chunk, whole, ..
+        } = request;
+        if self.mode == Mode::Fail || self.mode == Mode::Ro {
+            world.end(bio, Err(EIO));
+            return Looked::Gone;
+        }
+        let store = &*self.store;
+        let conflict = self.slots.find(chunk, |slot| {
+            let mut ids = slot.ids();
+            ids.any(|ids| store.check_conflict(ids, who))
+        });
+        if let Some(n) = conflict {
+            self.wait_for_slot(n, bio);
+            return Looked::Gone;
+        }
+        match self.store.make_chunk_writeable(chunk, id) {
+            Ok(Writeable::InPlace(dest)) => {
+                for stage in [&mut self.collecting, &mut self.writing] {
+                    if request.fua && stage.recorded.holds(chunk.0) {
+                        stage.recorded.retry.push(bio);
+                        return Looked::Gone;
+                    }
+                }
+                let held = self
+                    .collecting
+                    .unshared
+                    .hold(dest.0, bio)
+                    .and_then(|bio| self.writing.unshared.hold(dest.0, bio))
+                    .and_then(|bio| self.unsharing.hold(dest.0, bio));
+                let Some(bio) = held else {
+                    return Looked::Gone;
+                };
+                world.to_store(bio, dest);
+            }
+            Ok(Writeable::Copy { from, remap }) => {
+                if from == Source::Lost && !whole {
+                    self.store.give_back(remap);
+                    world.end(bio, Err(EIO));
+                } else if whole {
+                    self.start_overwrite(world, bio, chunk, from, remap);
+                } else {
+                    let mut remaps = [const { None }; MAX_DESTS];
+                    remaps[0] = Some(remap);
+                    self.start_copy(world, bio, chunk, from, false, remaps);
+                }
+            }
+            Err(e) if e == EAGAIN || e == ENOMEM => return Looked::Stalled(bio, e),
+            Err(e) => {
+                if e == ENOSPC {
+                    self.set_mode(world, Mode::Full, e);
+                } else {
+                    self.store_error(world, e);
+                }
+                world.end(bio, Err(if e == ENOSPC { e } else { EIO }));
+            }
+        }
+        Looked::Gone
+    }
+
+    pub(super) fn wait_for_slot(&mut self, n: usize, bio: W::Bio) {
+        if let Some(slot) = self.slots.get(n) {
+            slot.waiters.push(bio);
+        }
+    }
+}
