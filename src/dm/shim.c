@@ -94,6 +94,11 @@ void ms_target_setup(struct dm_target *ti, const struct ms_target_opts *opts,
 	ti->flush_supported = opts->flush_supported;
 	ti->discards_supported = opts->discards_supported;
 	ti->limit_swap_bios = opts->limit_swap_bios;
+	/*
+	 * The worker sends bios: without this they would be charged to its
+	 * cgroup instead of their own.
+	 */
+	ti->needs_bio_set_dev = true;
 	ti->per_io_data_size = per_bio_size;
 	ti->private = private;
 }
@@ -466,3 +471,5 @@ bool ms_ratelimit(void)
 
 	return ___ratelimit(&state, "dm-multisnapshot");
 }
+
+MODULE_VERSION("1.0.0");

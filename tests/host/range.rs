@@ -223,7 +223,7 @@ fn torn_commits() {
             rig.write_snapshot(SnapId::top(1 + next() as u32 % 3), chunk, next() % 4 == 0);
         }
         rig.seal();
-        let batch = rig.batch();
+        let batch = rig.batch() - 1;
         let begin = rig.blocks.disk().log_len();
         rig.end_write();
         // Its blocks are written one by one after a flush, and then flushed.
@@ -231,7 +231,9 @@ fn torn_commits() {
         let at = begin + 1 + next() as usize % (disk.log_len() - begin - 1);
         let torn = next() % 3 != 0;
         let seed = next();
-        let disk = disk.cut(at, |i, s| !torn || (seed ^ i as u64 * 31 ^ s / 8).count_ones() % 2 == 0);
+        let disk = disk.cut(at, |i, s| {
+            !torn || (seed ^ (i as u64 * 31) ^ (s / 8)).count_ones() % 2 == 0
+        });
         rig.reload(disk, at);
         whole += u32::from(rig.last_state() == batch);
     }
@@ -255,7 +257,7 @@ fn torn_checkpoints() {
         let disk = rig.blocks.disk();
         for at in rig.durable_at[&(rig.batch() - 1)]..=disk.log_len() {
             for kept in 0..16 {
-                let left = disk.cut(at, |_, s| kept >> (s % 4) & 1 == 1);
+                let left = disk.cut(at, |_, s| (kept >> (s % 4)) & 1 == 1);
                 let open = Open::peek(Shared::new(left.clone()), false).unwrap();
                 assert!(open.identity().is_none() || open.identity() == Some(identity));
                 let mut store = RangeStore::recover(open).unwrap();

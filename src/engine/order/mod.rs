@@ -140,10 +140,6 @@ impl<W: World> Machine<W> {
         self.mode
     }
 
-    #[cfg(test)]
-    pub(crate) fn debug_dump(&self) {
-        println!("retry {} writes {} reads {} coll {} {} writ {} {} ends {} {} late {} settl {} uns {} flush {} busy {} unsealed {} stalls {} free {}", self.retry.is_empty(), self.writes.is_empty(), self.reads.is_empty(), self.collecting.recorded.retry.is_empty(), self.collecting.unshared.retry.is_empty(), self.writing.recorded.retry.is_empty(), self.writing.unshared.retry.is_empty(), self.collecting.ends.is_empty(), self.writing.ends.is_empty(), self.writing.late_flushes.is_empty(), self.settling.is_busy(), self.unsharing.is_busy(), self.collecting.flushes.is_empty(), self.collecting.busy, self.store.has_unsealed(), self.stalls, self.slots.has_free());
-    } // DEBUG
     /// What has happened so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts

@@ -48,9 +48,10 @@ pub(super) struct Slot<Q> {
 }
 
 impl<Q> Slot<Q> {
-    /// The ids that the copy is for.
+    /// The ids that the copy is for, or whose loss will be recorded.
     pub(super) fn ids(&self) -> impl Iterator<Item = Descriptor> + '_ {
-        self.remaps.iter().flatten().map(|r| r.ids)
+        let copied = self.remaps.iter().flatten().map(|r| r.ids);
+        copied.chain(self.lost.iter().filter_map(|lost| *lost))
     }
 
     /// Its destinations, and how many there are.

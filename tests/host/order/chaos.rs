@@ -142,18 +142,6 @@ fn every_bio_ends_exactly_once() {
         }
         let mut b = chaos.b;
         b.finish();
-        if !b.open().is_empty() {
-            println!(
-                "DBG {:?} modes {:?} mode {:?} later {:?}",
-                b.open(),
-                b.desk.modes,
-                b.machine.mode(),
-                b.desk.later
-            );
-            b.run();
-            println!("{:?}", b.open());
-            b.machine.debug_dump();
-        }
         assert_eq!(b.open(), [], "seed {seed}: bios hang");
         assert_eq!(
             b.desk.control.len(),
