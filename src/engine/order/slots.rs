@@ -51,7 +51,8 @@ impl<Q> Slot<Q> {
     /// The ids that the copy is for, or whose loss will be recorded.
     pub(super) fn ids(&self) -> impl Iterator<Item = Descriptor> + '_ {
         let copied = self.remaps.iter().flatten().map(|r| r.ids);
-        copied.chain(self.lost.iter().filter_map(|lost| *lost))
+        // Spelled out, since pin-init has a `chain` too.
+        Iterator::chain(copied, self.lost.iter().filter_map(|lost| *lost))
     }
 
     /// Its destinations, and how many there are.
