@@ -1,7 +1,7 @@
 #!/bin/bash
 # fio's verification on the origin and on snapshots while snapshots are cut.  What
 # a snapshot must hold is read from the plain device below, while it is suspended.
-# timeout: 240
+# timeout: 420
 . ./lib.sh
 plan 21
 

@@ -2,7 +2,7 @@
 # A machine short of memory, whose swap and whose dirty pages go to origins with
 # snapshots.
 # boot: --mem 384 --disk origin=640M --disk store=640M --disk swap=256M --disk swapstore=320M
-# timeout: 240
+# timeout: 420
 . ./lib.sh
 plan 16
 
