@@ -8,4 +8,5 @@ mod control;
 mod failures;
 mod flush;
 mod origin;
+mod reuse;
 mod snapshot;

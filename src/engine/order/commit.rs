@@ -39,7 +39,6 @@ impl<W: World> Machine<W> {
                 self.writing.busy = true;
                 self.writing.recorded.since = world.ask(Users::OriginReads);
                 self.writing.unshared.since = world.ask(Users::StoreChunks);
-                self.note_freed(world);
                 world.write_log(write);
             }
             Ok(None) => (),
@@ -151,10 +150,13 @@ impl<W: World> Machine<W> {
         let mut any = self.settling.settle(retry, passed);
         let passed = |ticket| world.passed(Users::StoreChunks, ticket);
         any |= self.unsharing.settle(retry, passed);
+        self.note_freed(world);
         if let Some((mark, ticket)) = self.freed {
             if world.passed(Users::StoreChunks, ticket) {
                 self.store.free_passed(mark);
                 self.freed = None;
+                // What was freed since then has its own wait, and a write may want these.
+                any = true;
             }
         }
         any

@@ -166,18 +166,35 @@ impl<W: World> Machine<W> {
                     let ids = remap.ids;
                     self.store.give_back(remap);
                     self.store_error(world, e);
+                    if e == ENOSPC {
+                        self.set_mode(world, Mode::Full, e);
+                    }
                     error = Some(e);
-                    if self.mode != Mode::Fail && lose {
-                        match self.store.record_lost(chunk, ids) {
-                            Ok(()) => {
-                                self.note_record(chunk);
-                                self.counts.lost += 1;
-                            }
-                            Err(e) => self.fail(world, e),
+                    if self.mode == Mode::Fail || !lose {
+                        continue;
+                    }
+                    match self.store.record_lost(chunk, ids) {
+                        Ok(()) => {
+                            self.note_record(chunk);
+                            self.counts.lost += 1;
                         }
+                        Err(e) if e == EAGAIN || e == ENOMEM => {
+                            if let Some(slot) = self.slots.get(n) {
+                                slot.lost[bit] = Some(ids);
+                            }
+                            world.later(NO_MEMORY_MS);
+                            return false;
+                        }
+                        Err(e) => self.fail(world, e),
                     }
                 }
                 (Err(e), None) => self.fail(world, e),
+            }
+        }
+        if let (Some(e), false, true) = (error, lose || self.mode == Mode::Fail, copied) {
+            // To copy again would only fail again. The others may need no copy.
+            if let Some(bio) = self.slots.get(n).and_then(|slot| slot.waiters.pop()) {
+                world.end(bio, Err(if e == ENOSPC { e } else { EIO }));
             }
         }
         self.finish_slot(world, n, count, error);

@@ -48,7 +48,8 @@ impl<W: World> Machine<W> {
         if why == ENOMEM {
             return;
         }
-        self.checkpoint_forced = true;
+        // One for each time that the timer runs: what is missing may be no checkpoint's business.
+        self.checkpoint_forced |= !core::mem::replace(&mut self.stalled, true);
         // As long as something is under way it may bring what is missing.
         if self.slots.used() > 0
             || self.writing.busy

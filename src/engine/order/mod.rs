@@ -86,6 +86,8 @@ pub(crate) struct Machine<W: World> {
     idle_armed: bool,
     idle_due: bool,
     stalls: u32,
+    /// A write has stalled since the timer ran.
+    stalled: bool,
     /// Everything must be looked at once more: the mode has become `fail`.
     look_again: bool,
     mode: Mode,
@@ -122,6 +124,7 @@ impl<W: World> Machine<W> {
             idle_armed: false,
             idle_due: false,
             stalls: 0,
+            stalled: false,
             look_again: false,
             mode,
             preserve_on_error,
@@ -260,6 +263,7 @@ impl<W: World> Machine<W> {
     /// The time asked for with [`World::later`] is over.
     pub(crate) fn timer(&mut self) {
         self.idle_due |= core::mem::take(&mut self.idle_armed);
+        self.stalled = false;
     }
 
     /// Does all that can be done now. To be called after any event.

@@ -215,3 +215,42 @@ fn a_record_that_fails_for_a_while_is_made_later() {
         assert!(b.desk.modes.is_empty());
     }
 }
+
+#[test]
+fn a_record_that_is_never_made_refuses_the_write() {
+    for e in [ENOSPC, EIO] {
+        let mut b = with_policy(true);
+        for _ in 0..3 {
+            b.faults.add("record", e);
+        }
+        let (origin, part) = (b.write(1), b.write_part(snap(1), 2));
+        let whole = b.write_whole(snap(2), 2);
+        b.end_copy(Copied::Good);
+        b.end_copy(Copied::Good);
+        b.end_overwrite(Ok(()));
+        for n in [origin, part, whole] {
+            assert_eq!(b.at(n), At::Done(Err(e)));
+        }
+        assert_eq!(b.desk.modes.contains(&Mode::Full), e == ENOSPC);
+        b.finish();
+        assert!(!b.desk.modes.contains(&Mode::Fail));
+    }
+}
+
+#[test]
+fn a_record_that_is_never_made_is_a_loss() {
+    for retry in [false, true] {
+        let mut b = with_policy(false);
+        b.faults.add("record", ENOSPC);
+        if retry {
+            b.faults.add("record_lost", EAGAIN);
+        }
+        let n = b.write(1);
+        b.end_copy(Copied::Good);
+        b.finish();
+        assert!(b.is_good(n));
+        let read = b.read(snap(1), 1);
+        assert_eq!(b.at(read), At::Done(Err(EIO)));
+        assert!(!b.desk.modes.contains(&Mode::Fail));
+    }
+}

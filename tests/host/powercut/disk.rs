@@ -134,6 +134,18 @@ impl Disk {
         }
     }
 
+    /// A write has failed: nothing, a part or all of it has been done.
+    pub(crate) fn fail(&mut self, id: WriteId, rng: &mut Rng) {
+        let write = self.flying.iter_mut().find(|w| w.id == id);
+        let write = write.expect("no such write");
+        write.fua = false;
+        let len = write.data.len();
+        write
+            .data
+            .truncate([0, len, rng.below(len + 1)][rng.below(3)]);
+        self.complete(id);
+    }
+
     fn harden(durable: &mut [(u64, Content)], write: &Write) {
         for (i, content) in write.data.iter().enumerate() {
             let to = &mut durable[write.start as usize + i];

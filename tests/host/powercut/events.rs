@@ -8,8 +8,10 @@ use super::{
     disk::Content,
     windows::{Window, Windows},
 };
-use crate::engine::order::{Copied, Users, World};
+use crate::engine::order::{Users, World};
 use crate::store::{Chunk, Dest, Source};
+use kernel::prelude::*;
+use std::vec::Vec;
 
 impl Sim {
     /// Goes on with event `n`.
@@ -48,7 +50,11 @@ impl Sim {
             Event::Overwrite(slot, bio, generation, id) => {
                 self.store.lock().disk.complete(id);
                 self.leave(Users::StoreChunks, generation);
-                self.inbox.push_back(Told::Overwritten(slot, bio));
+                let result = match self.errors > 0 && self.rng.one_in(self.errors) {
+                    true => Err(EIO),
+                    false => Ok(()),
+                };
+                self.inbox.push_back(Told::Overwritten(slot, bio, result));
             }
             Event::StoreFlush(bio, mark) => {
                 if self.mutation != Mutation::NoStoreFlush {
@@ -64,10 +70,10 @@ impl Sim {
                 self.issue_log(write, told);
             }
             Event::LogBlocks(write, id, told) => {
-                self.store.lock().disk.complete(id);
-                self.note("log ended", write.seq, 0);
+                let result = self.end_meta(id);
+                self.note("log ended", write.seq, u64::from(result.is_err()));
                 if !told {
-                    self.inbox.push_back(Told::Log(write));
+                    self.inbox.push_back(Told::Log(write, result));
                 }
             }
             Event::DirtyWrite(nr, id) => self.store.lock().end_write(nr, id),
@@ -76,9 +82,9 @@ impl Sim {
                 self.write_checkpoint_block();
             }
             Event::CheckpointBlock(id) => {
-                self.store.lock().disk.complete(id);
-                self.note("checkpoint ended", 0, 0);
-                self.inbox.push_back(Told::Checkpoint);
+                let result = self.end_meta(id);
+                self.note("checkpoint ended", 0, u64::from(result.is_err()));
+                self.inbox.push_back(Told::Checkpoint(result));
             }
         }
     }
@@ -124,7 +130,8 @@ impl Sim {
                 if writes.is_empty() {
                     self.note("copied", chunk.0, dests.len() as u64);
                     if self.mutation != Mutation::EarlyCopy {
-                        self.inbox.push_back(Told::Copied(slot, Copied::Good));
+                        let copied = self.copy_result(chunk.0, from);
+                        self.inbox.push_back(Told::Copied(slot, copied));
                     }
                     return;
                 }
@@ -232,13 +239,15 @@ impl Sim {
         for told in &self.inbox {
             match told {
                 Told::Copied(..) | Told::Overwritten(..) => windows.hit(Window::Copied, true),
-                Told::Log(_) => windows.hit(Window::LogEnded, true),
+                Told::Log(..) => windows.hit(Window::LogEnded, true),
                 _ => {}
             }
         }
         let dirty = self.checkpoint.as_ref().is_some_and(|c| !c.flushing);
         windows.hit(Window::DirtyWrites, dirty);
         windows.hit(Window::CheckpointAndLog, log && (checkpoint || dirty));
+        windows.hit(Window::Broken, self.broken);
+        windows.hit(Window::Sweeping, self.sweeping);
         windows.hit(Window::Wrapped, self.wrapped);
         windows.hit(Window::Reused, self.reused);
         let full = self.mode == crate::engine::order::Mode::Full;

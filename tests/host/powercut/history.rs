@@ -9,7 +9,7 @@ use super::{
     oracle::Oracle,
     rng::Rng,
     run::{Command, Run},
-    sim::{Mutation, Sim},
+    sim::{Event, Mutation, Sim},
     windows::{Window, Windows},
     Config, Maker,
 };
@@ -58,6 +58,8 @@ pub(crate) fn history(
     sim.mutation = mutation;
     sim.geometry = store.geometry();
     sim.lossy = !config.preserve_on_error;
+    sim.errors = config.errors;
+    sim.meta_errors = config.meta_errors;
     let mut run = Run::new(sim, store, config);
     let mut stats = Stats::default();
     for life in 0..config.lives {
@@ -74,7 +76,7 @@ pub(crate) fn history(
         stats.copies += run.machine.counts().copies;
         let survivor = match result {
             Ok(survivor) => survivor,
-            Err(what) => return Err(report(seed, life, config, &run, &what)),
+            Err(what) => return Err(report(seed, life, config, &mut run, &what)),
         };
         let mut sim = run.sim;
         sim.oracle = survivor.oracle;
@@ -121,7 +123,7 @@ fn live(
             }
             break;
         }
-        if rng.one_in(config.cut_every) {
+        if rng.one_in(config.cut_every) || (is_rare(run) && rng.one_in(4)) {
             for _ in 0..config.cuts {
                 try_cut(run, maker, rng, stats)?;
             }
@@ -130,6 +132,13 @@ fn live(
     let closed = run.command == Command::Closed;
     stats.clean += u64::from(closed);
     try_cut(run, maker, rng, stats)
+}
+
+/// Whether this is a moment that cuts would seldom find.
+fn is_rare(run: &mut Run) -> bool {
+    let parked = |run: &Run| run.sim.bios.iter().any(|b| b.protected && !b.ended);
+    let eight = |e: &Event| matches!(e, Event::Copy(.., dests, _) if dests.len() == 8);
+    (run.sim.readers_hold() && !run.log_is_out() && parked(run)) || run.sim.events.iter().any(eight)
 }
 
 /// Cuts the power now, in a copy of the world.
@@ -148,6 +157,8 @@ fn try_cut(
     windows.hit(Window::Draining, run.command == Command::Draining);
     let creating = run.command == Command::Creating && run.sim.cut_id.is_some();
     windows.hit(Window::CreateLog, creating && run.log_is_out());
+    let deleting = matches!(run.command, Command::Deleting(_) | Command::Forgetting(_));
+    windows.hit(Window::Deleting, deleting);
     windows.hit(Window::Closing, run.command == Command::Closing);
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();
@@ -155,9 +166,10 @@ fn try_cut(
     cut(maker, oracle, origin, &disk, rng, &mut stats.windows)
 }
 
-fn report(seed: u64, life: usize, config: &Config, run: &Run, what: &str) -> String {
+fn report(seed: u64, life: usize, config: &Config, run: &mut Run, what: &str) -> String {
+    let space = run.machine.store().space();
     let mut text = format!(
-        "seed {seed}, life {life}: {what}\n{config:?}\n\
+        "seed {seed}, life {life}: {what}\n{config:?}\n{space:?}\n\
          (again: MULTISNAP_SEED={seed} MULTISNAP_CUTS=1)\nlast events:\n"
     );
     for (event, a, b) in &run.sim.trace {

@@ -7,7 +7,8 @@
 //! [`run`] the users, [`oracle`] what must be seen, [`cut`] the cuts, [`history`] several lives
 //! of one store. [`model_store`] is a store that is right because it is simple.
 //!
-//! `MULTISNAP_CUTS` sets how many cuts are made, `MULTISNAP_SEED` the first seed.
+//! `MULTISNAP_CUTS` sets how many cuts are made, `MULTISNAP_SEED` the first seed,
+//! `MULTISNAP_TRACE` how many of the last events are printed when something is wrong.
 
 mod bios;
 pub(super) mod blocks;
@@ -15,6 +16,7 @@ mod cut;
 pub(super) mod disk;
 mod events;
 mod history;
+mod model_calls;
 pub(super) mod model_store;
 mod oracle;
 pub(super) mod rng;
@@ -22,12 +24,12 @@ mod run;
 mod sim;
 mod tests;
 mod windows;
+mod world;
 
 use crate::store::ExceptionStore;
 use blocks::Shared;
 use kernel::prelude::*;
 use rng::Rng;
-use std::vec::Vec;
 
 /// Makes an empty store.
 type Format = dyn Fn(&Shared) -> Result<(), String>;
@@ -66,8 +68,14 @@ pub(crate) struct Config {
     pub(crate) hot: usize,
     /// Only every second snapshot is written to.
     pub(crate) every_second: bool,
+    /// Snapshots are deleted.
+    pub(crate) deletes: bool,
     /// The policy.
     pub(crate) preserve_on_error: bool,
+    /// One copy of so many fails; 0: none.
+    pub(crate) errors: usize,
+    /// One log or checkpoint write of so many fails; 0: none.
+    pub(crate) meta_errors: usize,
     /// Lives of the store.
     pub(crate) lives: usize,
     /// One step of so many is followed by cuts.
@@ -83,8 +91,27 @@ pub(crate) struct Config {
 impl Config {
     /// A configuration of any kind.
     pub(crate) fn random(rng: &mut Rng) -> Self {
-        let config = Self::usual(rng);
-        if rng.one_in(8) {
+        let mut config = Self::usual(rng);
+        if config.preserve_on_error && rng.one_in(3) {
+            // The other policy gives up the snapshots then, and nothing could be checked.
+            config.meta_errors = 25;
+        }
+        if rng.one_in(6) {
+            // Few chunks and snapshots, so that everything meets.
+            return Config {
+                origin_sectors: 2 * u64::from(config.chunk_sectors),
+                data_chunks: 80,
+                operations: 400,
+                depth: 20,
+                max_ids: 3,
+                origin_percent: 15,
+                hot: 1,
+                cut_every: 50,
+                cuts: 1,
+                ..config
+            };
+        }
+        if rng.one_in(6) {
             // Many snapshots, of which many have written: one origin write makes many copies.
             return Config {
                 origin_sectors: 4 * u64::from(config.chunk_sectors),
@@ -95,6 +122,7 @@ impl Config {
                 origin_percent: 2,
                 hot: 0,
                 every_second: true,
+                deletes: false,
                 cut_every: 100,
                 cuts: 1,
                 ..config
@@ -125,7 +153,10 @@ impl Config {
             origin_percent: [2, 30, 50, 80][rng.below(4)],
             hot: rng.below(4),
             every_second: false,
+            deletes: !rng.one_in(3),
             preserve_on_error: rng.one_in(2),
+            errors: [0, 0, 0, 20][rng.below(4)],
+            meta_errors: 0,
             lives: 1 + rng.below(4),
             cut_every: if short { 1 } else { 24 },
             cuts: if short { 2 } else { 1 },

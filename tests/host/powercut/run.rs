@@ -7,6 +7,7 @@
 
 use super::{
     bios::{Bio, BioInfo, Bios},
+    oracle::Snap,
     sim::{Event, Mutation, Sim, Told},
     Config,
 };
@@ -30,6 +31,10 @@ pub(crate) enum Command {
     Naming(u64),
     /// The machine was asked for a checkpoint.
     Checkpointing,
+    /// This snapshot was deleted; the machine was asked for something behind that.
+    Deleting(u64),
+    /// That is durable.
+    Forgetting(u64),
     /// The device is being removed: waiting for all bios, flushing, asked to close.
     Stopping,
     /// See `Stopping`.
@@ -80,12 +85,15 @@ impl Run {
             45..50 => self.command(config),
             50..52 if events > 0 => self.sim.write_back(),
             52..53 => self.sim.store.lock().evict(),
+            54..56 if self.is_writable() => self.sweep(),
             53..54 if self.sim.timer => self.timer(),
-            54..60 if self.sim.advance_checkpoint() => {}
-            _ if events > 0 => {
-                let n = self.sim.choose();
-                self.sim.advance(n);
-            }
+            56..60 if self.sim.advance_checkpoint() => {}
+            _ if events > 0 => match self.sim.choose() {
+                Some(n) => self.sim.advance(n),
+                None if worker => self.work(),
+                None if self.budget > 0 && self.may_issue(config) => self.issue(config),
+                None => self.sim.advance(0),
+            },
             _ if worker => self.work(),
             _ if self.sim.advance_checkpoint() => {}
             _ if self.budget > 0 && self.may_issue(config) => self.issue(config),
@@ -149,11 +157,11 @@ impl Run {
                 machine.write(&mut bios);
             }
             Told::Copied(slot, copied) => machine.copied(sim, slot, copied),
-            Told::Overwritten(slot, bio) => machine.overwritten(sim, slot, bio, Ok(())),
-            Told::Log(write) => machine.log_written(sim, write, Ok(())),
-            Told::Checkpoint => {
+            Told::Overwritten(slot, bio, result) => machine.overwritten(sim, slot, bio, result),
+            Told::Log(write, result) => machine.log_written(sim, write, result),
+            Told::Checkpoint(result) => {
                 if let Some(checkpoint) = sim.checkpoint.take() {
-                    machine.checkpoint_written(sim, checkpoint.write, Ok(()));
+                    machine.checkpoint_written(sim, checkpoint.write, result);
                 }
             }
             Told::Control(control) => {
@@ -182,6 +190,7 @@ impl Run {
                 self.command = Command::Flushing;
             }
             Command::Flushing if !self.flush_is_out() => self.create(),
+            Command::Forgetting(id) => self.forget(id),
             Command::Stopping if self.sim.origin_busy + self.sim.snap_busy == 0 => {
                 self.flush_origin();
                 self.command = Command::StopFlush;
@@ -205,7 +214,7 @@ impl Run {
     pub(crate) fn log_is_out(&self) -> bool {
         let flying = |e: &Event| matches!(e, Event::LogFlush(..) | Event::LogBlocks(..));
         self.sim.events.iter().any(flying)
-            || self.sim.inbox.iter().any(|t| matches!(t, Told::Log(_)))
+            || self.sim.inbox.iter().any(|t| matches!(t, Told::Log(..)))
     }
 
     fn flush_is_out(&self) -> bool {
@@ -249,6 +258,7 @@ impl Run {
                 });
                 self.command = Command::Naming(id);
             }
+            6 if ids > 1 && config.deletes => self.delete(),
             5 if self.sim.rng.one_in(4) => {
                 self.tell_control(Control::Checkpoint);
                 self.command = Command::Checkpointing;
@@ -277,11 +287,92 @@ impl Run {
                 }
             }
             (Command::Checkpointing, Ok(None)) => {}
+            (Command::Deleting(id), Ok(None)) => self.command = Command::Forgetting(id),
             (Command::Closing, Ok(None)) => self.command = Command::Closed,
+            (Command::Closing, Err(EIO)) if self.sim.broken => self.command = Command::Closed,
+            // Whatever it was may be on the disk.
+            (_, Err(EIO)) if self.sim.broken => self.sim.next_name += 1,
             (command, result) => {
                 self.sim.wrong(format!("{command:?} ended with {result:?}"));
             }
         }
+    }
+
+    fn is_writable(&self) -> bool {
+        !self.sim.broken && !self.is_stopping()
+    }
+
+    /// Deletes some snapshot that nobody uses just now, as the engine sees to.
+    fn delete(&mut self) {
+        let certain = |s: &(&u64, &Snap)| s.1.certain;
+        let ids: Vec<u64> = self
+            .sim
+            .oracle
+            .snaps
+            .iter()
+            .filter(certain)
+            .map(|s| *s.0)
+            .collect();
+        if ids.is_empty() || !self.is_writable() || !self.machine.store().has_room(1) {
+            return;
+        }
+        let id = ids[self.sim.rng.below(ids.len())];
+        let busy = |b: &BioInfo| b.id == Some(id) && !b.ended;
+        if self.sim.bios.iter().any(busy) {
+            return;
+        }
+        match self.machine.store().delete(SnapId(id)) {
+            Ok(()) => {}
+            Err(EAGAIN | ENOMEM) => return,
+            Err(e) => return self.sim.wrong(format!("delete {id:x}: {e:?}")),
+        }
+        self.sim.note("delete", id >> 32, 0);
+        if let Some(snap) = self.sim.oracle.snaps.get_mut(&id) {
+            snap.certain = false;
+        }
+        // Changes nothing, and is done when all before it is durable.
+        let origin = self.sim.origin.len();
+        let store = self.sim.store.lock().disk.len();
+        self.tell_control(Control::Resize { origin, store });
+        self.command = Command::Deleting(id);
+    }
+
+    /// The deletion is durable: the snapshot never comes back.
+    fn forget(&mut self, id: u64) {
+        let room = self.machine.store().has_room(1);
+        let result = match room {
+            true => self.machine.store().forget(SnapId(id)),
+            false => Err(EAGAIN),
+        };
+        match result {
+            Ok(()) => {
+                self.sim.note("forget", id >> 32, 0);
+                self.sim.sweeping = true;
+                self.sim.oracle.snaps.remove(&id);
+                self.command = Command::Idle;
+            }
+            Err(_) if self.sim.broken => self.command = Command::Idle,
+            Err(EAGAIN) => {
+                self.tell_control(Control::Checkpoint);
+                self.command = Command::Deleting(id);
+            }
+            Err(e) => self.sim.wrong(format!("forget {id:x}: {e:?}")),
+        }
+        self.sim.look = true;
+    }
+
+    /// One step of the sweep.
+    fn sweep(&mut self) {
+        if !self.machine.store().has_room(8) {
+            self.sim.look = true;
+            return;
+        }
+        match self.machine.store().sweep_step() {
+            Ok(more) => self.sim.sweeping = more,
+            Err(EAGAIN | ENOMEM) => {}
+            Err(e) => self.sim.wrong(format!("sweep: {e:?}")),
+        }
+        self.sim.look = true;
     }
 
     /// Begins a clean stop.
@@ -298,7 +389,7 @@ impl Run {
             self.command,
             Command::Draining | Command::Flushing | Command::Creating
         );
-        let certain = |snap: &&super::oracle::Snap| snap.certain;
+        let certain = |snap: &&Snap| snap.certain;
         let ids = self.sim.oracle.snaps.values().filter(certain).count();
         let of_origin = ids == 0 || self.sim.rng.below(100) < config.origin_percent;
         if of_origin && suspended {

@@ -6,7 +6,7 @@
 //! with all others; what comes of it waits in the inbox until the worker looks.
 
 use super::{
-    bios::{Bio, BioInfo, Bios},
+    bios::{Bio, BioInfo},
     blocks::Shared,
     disk::{Content, Disk, WriteId},
     oracle::Oracle,
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
-    Control, Copied, Mode, Op, Request, Users, World,
+    Control, Copied, Mode, Op, Users,
 };
 use crate::store::{
-    blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source, Who,
+    blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source,
 };
 use kernel::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
@@ -125,11 +125,11 @@ pub(crate) enum Told {
     /// A copy has ended.
     Copied(usize, Copied),
     /// An overwrite has ended.
-    Overwritten(usize, Bio),
+    Overwritten(usize, Bio, Result),
     /// The log write has ended.
-    Log(LogWrite),
+    Log(LogWrite, Result),
     /// The checkpoint has been written.
-    Checkpoint,
+    Checkpoint(Result),
     /// A command has arrived.
     Control(Control),
 }
@@ -157,19 +157,19 @@ pub(crate) struct Sim {
     pub(crate) snap_busy: usize,
     pub(crate) events: Vec<Event>,
     /// Events of this kind are slow just now.
-    slow: usize,
+    pub(super) slow: usize,
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) inbox: VecDeque<Told>,
     /// The worker must look though the inbox may be empty.
     pub(crate) look: bool,
     pub(crate) timer: bool,
-    grace: [Grace; 2],
-    last_ask: Ticket,
+    pub(super) grace: [Grace; 2],
+    pub(super) last_ask: Ticket,
     /// Log writes that ended while older reads were out.
     pub(crate) log_asks: Vec<Ticket>,
     /// The create generation in which each chunk was preserved.
-    preserved: Vec<u64>,
-    generation: u64,
+    pub(super) preserved: Vec<u64>,
+    pub(super) generation: u64,
     pub(crate) control_result: Option<Result<Option<SnapId>>>,
     /// The name of the next snapshot, as a number.
     pub(crate) next_name: u64,
@@ -178,19 +178,33 @@ pub(crate) struct Sim {
     pub(crate) was_full: bool,
     /// Copies that cannot be made are losses, not errors.
     pub(crate) lossy: bool,
+    /// One copy or overwrite of so many fails; 0: none.
+    pub(crate) errors: usize,
+    /// One log or checkpoint write of so many fails; 0: none.
+    pub(crate) meta_errors: usize,
+    /// One has failed: the store is out of order until the next load.
+    pub(crate) broken: bool,
     pub(crate) oracle: Oracle,
     /// Recorded destinations so far; one of them was written again.
     pub(crate) dests: BTreeSet<u64>,
     pub(crate) reused: bool,
+    /// Deleted snapshots still have records.
+    pub(crate) sweeping: bool,
     pub(crate) last_log_nr: u64,
     pub(crate) wrapped: bool,
     pub(crate) next_token: u64,
     pub(crate) failure: Option<String>,
     pub(crate) trace: VecDeque<(&'static str, u64, u64)>,
+    trace_len: usize,
 }
 
-/// Events that are printed when something is wrong.
+/// Events that are printed when something is wrong: `MULTISNAP_TRACE`, or this.
 const TRACE: usize = 80;
+
+fn trace_len() -> usize {
+    let text = std::env::var("MULTISNAP_TRACE").ok();
+    text.and_then(|t| t.parse().ok()).unwrap_or(TRACE)
+}
 
 impl Sim {
     /// A simulator of these devices.
@@ -228,14 +242,19 @@ impl Sim {
             mode: Mode::Rw,
             was_full: false,
             lossy: false,
+            errors: 0,
+            meta_errors: 0,
+            broken: false,
             oracle,
             dests: BTreeSet::new(),
             reused: false,
+            sweeping: false,
             last_log_nr: 0,
             wrapped: false,
             next_token: 1,
             failure: None,
             trace: VecDeque::new(),
+            trace_len: trace_len(),
         }
     }
 
@@ -253,6 +272,8 @@ impl Sim {
         new.wrapped = self.wrapped;
         new.was_full = self.was_full;
         new.lossy = self.lossy;
+        new.errors = self.errors;
+        new.meta_errors = self.meta_errors;
         new.failure = self.failure.take();
         new.trace = std::mem::take(&mut self.trace);
         new.note("restart", 0, 0);
@@ -261,27 +282,31 @@ impl Sim {
 
     /// Remembers an event for the trace.
     pub(crate) fn note(&mut self, what: &'static str, a: u64, b: u64) {
-        if self.trace.len() == TRACE {
+        if self.trace.len() == self.trace_len {
             self.trace.pop_front();
         }
         self.trace.push_back((what, a, b));
     }
 
-    /// An event to go on with, which is there. Some kind of them is slow for a while, then another.
-    pub(crate) fn choose(&mut self) -> usize {
-        if self.rng.one_in(100) {
-            self.slow = self.rng.below(CLASSES * 2).min(CLASSES + 2);
+    /// An event to go on with. Some kind of them is slow for a while, then another: `None` if
+    /// only such are there, mostly.
+    pub(crate) fn choose(&mut self) -> Option<usize> {
+        if self.rng.one_in(150) {
+            self.slow = self.rng.below(CLASSES * 2);
         }
-        let mut n = self.rng.below(self.events.len());
-        for _ in 0..4 {
-            // Half of the time it is reads of the origin, which so much depends on.
-            let slow = if self.slow > CLASSES { 2 } else { self.slow };
-            if self.events[n].class() != slow || self.rng.one_in(20) {
-                break;
-            }
-            n = self.rng.below(self.events.len());
+        // Half of the time it is reads, which so much depends on.
+        let slow = match self.slow.checked_sub(CLASSES) {
+            Some(n) => 2 + n % 2,
+            None => self.slow,
+        };
+        let quick: Vec<usize> = (0..self.events.len())
+            .filter(|n| self.events[*n].class() != slow)
+            .collect();
+        match quick.len() {
+            _ if self.rng.one_in(40) => Some(self.rng.below(self.events.len())),
+            0 => None,
+            n => Some(quick[self.rng.below(n)]),
         }
-        n
     }
 
     /// Something is wrong.
@@ -324,7 +349,7 @@ impl Sim {
         !self.log_asks.is_empty()
     }
 
-    fn data(&self, bio: &Bio) -> Vec<Content> {
+    pub(super) fn data(&self, bio: &Bio) -> Vec<Content> {
         let tokens = &self.bios[bio.0].tokens;
         tokens.iter().map(|t| Content::Token(*t)).collect()
     }
@@ -332,14 +357,36 @@ impl Sim {
     /// An origin write to `chunk` may find the store full.
     pub(crate) fn allow_loss(&mut self, chunk: u64) {
         if self.lossy && self.was_full {
-            for snap in self.oracle.snaps.values_mut() {
-                snap.lost.insert(chunk);
-            }
+            self.lose(chunk);
         }
     }
 
+    /// What a snapshot shares of the origin's `chunk` may be lost.
+    pub(crate) fn lose(&mut self, chunk: u64) {
+        for snap in self.oracle.snaps.values_mut() {
+            snap.lost.insert(chunk);
+        }
+    }
+
+    /// How the copy of a chunk ends.
+    pub(crate) fn copy_result(&mut self, chunk: u64, from: Source) -> Copied {
+        if self.errors == 0 || !self.rng.one_in(self.errors) {
+            return Copied::Good;
+        }
+        let copied = match self.rng.below(3) {
+            0 => Copied::ReadError,
+            1 => Copied::WriteError(u32::MAX),
+            _ => Copied::WriteError(self.rng.next() as u32),
+        };
+        self.note("copy failed", chunk, 0);
+        if from == Source::Origin && (self.lossy || copied == Copied::ReadError) {
+            self.lose(chunk);
+        }
+        copied
+    }
+
     /// A destination is about to be filled.
-    fn fill(&mut self, dest: Dest) {
+    pub(super) fn fill(&mut self, dest: Dest) {
         if !self.dests.insert(dest.0) {
             self.reused = true;
         }
@@ -352,7 +399,8 @@ impl Sim {
             let good = content.token().is_some_and(|t| allowed.contains(&t));
             if !good {
                 let what = format!(
-                    "snapshot {:x} chunk {} sector {}: read {:x?}, not one of {:x?}",
+                    "bio {:x}, snapshot {:x} chunk {} sector {}: read {:x?}, not one of {:x?}",
+                    bio.0,
                     info.id.unwrap_or(0),
                     info.chunk,
                     info.first + i as u64,
@@ -393,7 +441,9 @@ impl Sim {
         let Some(cells) = self.oracle.cells(id) else {
             return;
         };
-        if op == Op::Write {
+        // What was under way when the store broke may have been done.
+        let in_doubt = self.broken && id.is_some() && result.is_err();
+        if op == Op::Write && !in_doubt {
             let written: Vec<_> = (start..).zip(tokens).collect();
             for (sector, token) in &written {
                 cells.end(*sector, *token, result.is_ok());
@@ -405,22 +455,37 @@ impl Sim {
         if op == Op::Flush && result.is_ok() {
             cells.harden(&mark);
         }
-        if let Err(e) = result {
-            self.check_error(n, e);
+        match result {
+            Err(e) if !self.broken => self.check_error(n, e),
+            _ => {}
         }
+    }
+
+    /// Ends a write of metadata.
+    pub(crate) fn end_meta(&mut self, id: WriteId) -> Result {
+        let mut device = self.store.lock();
+        if self.meta_errors > 0 && self.rng.one_in(self.meta_errors) {
+            device.disk.fail(id, &mut self.rng);
+            self.broken = true;
+            return Err(EIO);
+        }
+        device.disk.complete(id);
+        Ok(())
     }
 
     /// Errors are right only where the store was full or content may be lost.
     fn check_error(&mut self, n: usize, e: Error) {
         let info = &self.bios[n];
-        let full = info.op == Op::Write && e == ENOSPC && self.was_full;
+        let write = info.op == Op::Write;
+        let full = write && e == ENOSPC && self.was_full;
+        let failed = write && e == EIO && self.errors > 0;
         let lost = info.op != Op::Flush
             && e == EIO
             && info
                 .id
                 .and_then(|id| self.oracle.snaps.get(&id))
                 .is_some_and(|snap| snap.lost.contains(&info.chunk));
-        if !full && !lost {
+        if !full && !failed && !lost {
             let what = format!(
                 "bio {n} ({:?} of {:x?} chunk {}) failed: {e:?}",
                 info.op, info.id, info.chunk
@@ -436,196 +501,5 @@ impl Sim {
         let id = self.store.lock().disk.submit_blocks(write.nr, blocks, fua);
         self.note("log blocks", write.seq, write.count as u64);
         self.events.push(Event::LogBlocks(write, id, told));
-    }
-}
-
-impl World for Sim {
-    type Bio = Bio;
-    type Bios = Bios;
-
-    fn request(&self, bio: &Bio) -> Request {
-        let info = &self.bios[bio.0];
-        Request {
-            who: match info.id {
-                None => Who::Origin,
-                Some(id) => Who::Snapshot(SnapId(id)),
-            },
-            op: info.op,
-            chunk: Chunk(info.chunk),
-            whole: info.whole,
-            fua: info.fua,
-        }
-    }
-
-    fn to_origin(&mut self, bio: Bio) {
-        let data = self.data(&bio);
-        let info = &self.bios[bio.0];
-        let start = info.chunk * self.chunk() + info.first;
-        let id = self.origin.submit(start, data, info.fua);
-        self.note("to origin", bio.0 as u64, start);
-        self.events.push(Event::OriginWrite(bio, id));
-    }
-
-    fn read_origin(&mut self, bio: Bio) {
-        let info = &self.bios[bio.0];
-        let start = info.chunk * self.chunk() + info.first;
-        let users = Users::OriginReads;
-        let generation = self.enter(users);
-        self.note("read origin", bio.0 as u64, start);
-        self.events
-            .push(Event::Read(bio, users, generation, start, None));
-    }
-
-    fn to_store(&mut self, bio: Bio, dest: Dest) {
-        let info = &self.bios[bio.0];
-        let start = self.dest_sector(dest) + info.first;
-        let (op, fua) = (info.op, info.fua);
-        let users = Users::StoreChunks;
-        let generation = self.enter(users);
-        self.note("to store", bio.0 as u64, dest.0);
-        self.events.push(match op {
-            Op::Read => Event::Read(bio, users, generation, start, None),
-            _ => {
-                let data = self.data(&bio);
-                let id = self.store.lock().disk.submit(start, data, fua);
-                Event::StoreWrite(bio, generation, id)
-            }
-        });
-    }
-
-    fn overwrite(&mut self, slot: usize, bio: Bio, dest: Dest) {
-        let start = self.dest_sector(dest);
-        let data = self.data(&bio);
-        self.fill(dest);
-        let generation = self.enter(Users::StoreChunks);
-        let id = self.store.lock().disk.submit(start, data, false);
-        self.note("overwrite", bio.0 as u64, dest.0);
-        self.events
-            .push(Event::Overwrite(slot, bio, generation, id));
-    }
-
-    fn flush_store(&mut self, bio: Bio) {
-        let mark = self.store.lock().disk.begin_flush();
-        self.note("flush store", bio.0 as u64, mark);
-        self.events.push(Event::StoreFlush(bio, mark));
-    }
-
-    fn end_zeroed(&mut self, bio: Bio) {
-        let zeroes = vec![Content::Token(0); self.bios[bio.0].len as usize];
-        self.end_read(bio, &zeroes);
-    }
-
-    fn end(&mut self, bio: Bio, result: Result) {
-        self.end_bio(bio, result);
-    }
-
-    fn copy(&mut self, slot: usize, chunk: Chunk, from: Source, dests: &[Dest]) {
-        for dest in dests {
-            self.fill(*dest);
-        }
-        self.note("copy", chunk.0, dests[0].0);
-        let dests = dests.to_vec();
-        if self.mutation == Mutation::EarlyCopy {
-            self.inbox.push_back(Told::Copied(slot, Copied::Good));
-        }
-        self.events
-            .push(Event::Copy(slot, chunk, from, dests, CopyStage::Planned));
-    }
-
-    fn write_log(&mut self, write: LogWrite) {
-        self.log_asks.push(self.last_ask);
-        self.wrapped |= write.nr < self.last_log_nr;
-        self.last_log_nr = write.nr;
-        self.note("log", write.seq, write.count as u64);
-        let mark = match self.mutation {
-            // A flush of what completed before the beginning does nothing.
-            Mutation::NoPreflush => 0,
-            _ => self.store.lock().disk.begin_flush(),
-        };
-        if self.mutation == Mutation::EarlyLog {
-            let mut buf = KVec::new();
-            for block in &write.buf[..write.count] {
-                buf.push(*block, GFP_KERNEL).expect("memory");
-            }
-            let copy = LogWrite { buf, ..write };
-            self.events.push(Event::LogFlush(copy, mark, true));
-            self.inbox.push_back(Told::Log(write));
-        } else {
-            self.events.push(Event::LogFlush(write, mark, false));
-        }
-    }
-
-    fn write_checkpoint(&mut self, write: CheckpointWrite) {
-        let todo = self.store.lock().unwritten();
-        self.note("checkpoint", write.nr, todo.len() as u64);
-        self.checkpoint = Some(Checkpoint {
-            write,
-            todo,
-            flushing: false,
-        });
-    }
-
-    fn preserved(&mut self, chunk: Chunk) {
-        self.note("preserved", chunk.0, 0);
-        self.preserved[chunk.0 as usize] = self.generation;
-    }
-
-    fn cut(&mut self, id: SnapId) {
-        self.note("cut", id.0 >> 32, 0);
-        self.generation += 1;
-        self.cut_id = Some(id.0);
-        self.oracle.cut(id.0, self.next_name);
-    }
-
-    fn enter(&mut self, users: Users) -> Generation {
-        self.grace[users as usize].enter()
-    }
-
-    fn leave(&mut self, users: Users, generation: Generation) {
-        if self.grace[users as usize].leave(generation) {
-            self.look = true;
-        }
-    }
-
-    fn ask(&mut self, users: Users) -> Ticket {
-        let ticket = self.grace[users as usize].ask();
-        if users == Users::OriginReads {
-            self.last_ask = ticket;
-        }
-        ticket
-    }
-
-    fn passed(&mut self, users: Users, ticket: Ticket) -> bool {
-        match (self.mutation, users) {
-            (Mutation::ReadersPass, Users::OriginReads) => true,
-            (Mutation::UsersPass, Users::StoreChunks) => true,
-            _ => self.grace[users as usize].passed(ticket),
-        }
-    }
-
-    fn later(&mut self, _ms: u32) {
-        self.timer = true;
-    }
-
-    fn control_done(&mut self, result: Result<Option<SnapId>>) {
-        self.note("control done", u64::from(result.is_ok()), 0);
-        if self.control_result.replace(result).is_some() {
-            self.wrong("control ended twice".into());
-        }
-    }
-
-    fn mode_changed(&mut self, mode: Mode, why: Error) {
-        self.note("mode", mode as u64, why.to_errno() as u64);
-        self.mode = mode;
-        if mode == Mode::Full && !std::mem::replace(&mut self.was_full, true) {
-            let waits = |info: &&BioInfo| info.protected && !info.ended;
-            let chunks: Vec<u64> = self.bios.iter().filter(waits).map(|i| i.chunk).collect();
-            for chunk in chunks {
-                self.allow_loss(chunk);
-            }
-        }
-        if mode == Mode::Fail {
-            self.wrong(format!("mode fail: {why:?}"));
-        }
     }
 }

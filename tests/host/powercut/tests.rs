@@ -7,7 +7,6 @@ use super::{
     model_store::{History, ModelStore, Sizes},
     rng::Rng,
     sim::Mutation,
-    windows::Window,
     Config, Maker,
 };
 use crate::store::{self, FormatParams, Open, StoreType};
@@ -115,19 +114,17 @@ fn model_store_survives_every_cut() {
     let cuts = number("MULTISNAP_CUTS", 20_000);
     let stats = soak(model, cuts, number("MULTISNAP_SEED", 1));
     if cuts >= 20_000 {
-        // The model has no metadata blocks; nothing frees a chunk yet.
-        let excused = [Window::Reused, Window::DirtyWrites];
-        let missing = stats.windows.missing(&excused);
+        let missing = stats.windows.missing();
         assert!(missing.is_empty(), "no cut fell into {missing:?}");
     }
 }
 
 #[test]
 fn btree_survives_every_cut() {
-    let cuts = number("MULTISNAP_CUTS", 20_000);
+    let cuts = number("MULTISNAP_CUTS", 60_000);
     let stats = soak(btree, cuts, number("MULTISNAP_SEED", 1));
     if cuts >= 20_000 {
-        let missing = stats.windows.missing(&[Window::Reused]);
+        let missing = stats.windows.missing();
         assert!(missing.is_empty(), "no cut fell into {missing:?}");
     }
 }
@@ -146,12 +143,13 @@ fn broken_rules_are_noticed_with_the_model() {
         Mutation::NoPreflush,
         Mutation::NoLogFua,
         Mutation::ReadersPass,
+        Mutation::UsersPass,
         Mutation::EarlyLog,
         Mutation::EarlyCopy,
         Mutation::StaleFastPath,
         Mutation::NoStoreFlush,
     ];
-    all_noticed(model, &mutations, 400);
+    all_noticed(model, &mutations, 5000);
 }
 
 #[test]
@@ -161,6 +159,7 @@ fn broken_rules_are_noticed_with_btree() {
         Mutation::NoPreflush,
         Mutation::NoLogFua,
         Mutation::ReadersPass,
+        Mutation::UsersPass,
         Mutation::EarlyLog,
         Mutation::EarlyCopy,
         Mutation::NoCheckpointFlush,
@@ -168,5 +167,5 @@ fn broken_rules_are_noticed_with_btree() {
         Mutation::StaleFastPath,
         Mutation::NoStoreFlush,
     ];
-    all_noticed(btree, &mutations, 400);
+    all_noticed(btree, &mutations, 5000);
 }
