@@ -1,7 +1,7 @@
 #!/bin/bash
 # Reads, copies and writes of one chunk at the same time, each held back in turn.
 . ./lib.sh
-plan 12
+plan 29
 
 # held <device> <file>: a read of its first chunk by a process whose reads of /dev/o
 # do not begin before release.
@@ -53,4 +53,60 @@ is "the snapshot is as it was" "$(value /dev/mapper/snap direct)" 000001
 dmsetup remove snap
 dmsetup remove ms
 rmdir /sys/fs/cgroup/slow
+
+# overtaken <how>: two writes of a chunk have begun, whose copy is held back.
+overtaken() {
+	copied=$(ms_status ms copied)
+	write_pattern /dev/mapper/ms 0 8 4 &
+	writer=$!
+	sleep 0.1
+	write_pattern /dev/mapper/ms 2 2 5 &
+	second=$!
+	is "$1: the origin keeps its contents until the copy is safe" "$(value /dev/o direct)" 000003
+	ok "$1: the write waits" kill -0 $writer
+	is "$1: a snapshot's read meanwhile is right" "$(value /dev/mapper/snap direct)" 000003
+}
+settled() {
+	wait $writer $second
+	ok "$1: the snapshot holds the chunk" check_pattern /dev/mapper/snap 0 8 3
+	is "$1: both writes are done" "$(value /dev/mapper/ms direct)" 000004
+	ok "$1: and in order" check_pattern /dev/mapper/ms 2 2 5
+	is "$1: with one copy" $(($(ms_status ms copied) - copied)) 1
+}
+# become <table>: what the device in between does from now on.
+become() {
+	dmsetup suspend slow
+	dmsetup load slow --table "$1"
+	dmsetup resume slow
+}
+
+# The copy's read takes two seconds.  A snapshot's read does as well.
+# (Loading and removing an origin read samples of it, which is not what is timed here.)
+size=$(sectors /dev/o)
+dmsetup create slow --table "0 $size linear /dev/o 0"
+make_ms ms /dev/mapper/slow /dev/s 8
+write_pattern /dev/mapper/ms 0 64 3
+make_snap snap /dev/mapper/slow "$(take_snapshot ms)"
+become "0 $size delay /dev/o 0 2000 /dev/o 0 0"
+overtaken read
+become "0 $size linear /dev/o 0"
+settled read
+dmsetup remove snap
+dmsetup remove ms
+dmsetup remove slow
+
+# The copy's write gets nowhere until its device is resumed.
+dmsetup create slow --table "0 $(sectors /dev/s) linear /dev/s 0"
+make_ms ms /dev/o /dev/mapper/slow 8
+for at in 0 8 16; do write_pattern /dev/mapper/ms $at 8 3; done
+make_snap snap /dev/o "$(take_snapshot ms)"
+check_pattern /dev/mapper/snap 0 24 3
+dmsetup suspend --noflush --nolockfs slow
+overtaken write
+sleep 0.5
+is "write: the origin still keeps its contents" "$(value /dev/o direct)" 000003
+ok "write: reads of the origin go on" check_pattern /dev/mapper/ms 8 8 3
+ok "write: and those of the snapshot" check_pattern /dev/mapper/snap 16 8 3
+dmsetup resume slow
+settled write
 cleanup
