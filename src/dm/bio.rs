@@ -267,17 +267,18 @@ impl<D: BioData> Bio<D> {
     /// Sends it to `sector` of `dev`; it comes back to the target's `end_io`. A flush goes to the
     /// device as a whole.
     ///
-    /// The target must have got `dev` in its constructor; otherwise the bio ends with an I/O
-    /// error. Process context, no locks held. For bios that were deferred in map or kept in
-    /// `end_io`; in map itself [`MapBio::remap`] is the way.
-    pub(crate) fn submit(mut self, dev: &BlockDev, sector: u64) {
+    /// The target must have got `dev` in its constructor; otherwise the bio comes back. Process
+    /// context, no locks held. For bios that were deferred in map or kept in `end_io`; in map
+    /// itself [`MapBio::remap`] is the way.
+    pub(crate) fn submit(mut self, dev: &BlockDev, sector: u64) -> Result<(), Self> {
         if !self.aim(dev, sector) {
-            return;
+            return Err(self);
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: The bio was ours and is complete; from here on it is the block layer's, and
         // returns through `end_io`. `this` is not dropped.
         unsafe { ffi::submit_bio_noacct(this.bio.as_ptr()) };
+        Ok(())
     }
 
     /// Gives up ownership.

@@ -242,6 +242,7 @@ extern "C" {
 
     pub(super) fn destroy_workqueue(wq: *mut Workqueue);
     pub(super) fn cancel_work_sync(work: *mut Work) -> bool;
+    pub(super) fn cancel_delayed_work(work: *mut DelayedWork) -> bool;
     pub(super) fn cancel_delayed_work_sync(work: *mut DelayedWork) -> bool;
     pub(super) fn current_work() -> *mut Work;
 

@@ -209,10 +209,16 @@ impl Kick {
         self.0.item.kick();
     }
 
-    /// Has the handler run after `ms` milliseconds, or earlier if such a kick is already waiting.
-    /// Any context.
+    /// Has the handler run after `ms` milliseconds; a kick of this kind that is already waiting
+    /// then comes at that time instead. Any context.
     pub(crate) fn kick_after(&self, ms: u32) {
         let item = &self.0.item;
+        // SAFETY: The item is initialised. If it waited, its reference comes back to us.
+        unsafe {
+            if ffi::cancel_delayed_work(item.later()) {
+                drop(Arc::from_raw(Arc::as_ptr(item)));
+            }
+        }
         let given = ManuallyDrop::new(item.clone());
         // SAFETY: The item is initialised; the reference that we have just given away keeps it
         // until `run_later()` takes it. The owner waits for that before the queue goes.

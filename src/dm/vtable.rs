@@ -14,6 +14,7 @@ use super::{
     },
     device::Devices,
     ffi,
+    noio::NoIo,
     target::{
         Args,
         EachDevice,
@@ -77,6 +78,8 @@ impl<T: Target> Vtable<T> {
         argc: c_uint,
         argv: *mut *mut c_char,
     ) -> c_int {
+        // Locks are taken that others need while their device is suspended.
+        let _noio = NoIo::enter();
         from_result(|| {
             // Before the target exists, so that it cannot be lost for lack of memory.
             let place = KBox::<Instance<T>>::new_uninit(GFP_KERNEL)?;
@@ -123,6 +126,7 @@ impl<T: Target> Vtable<T> {
     ///
     /// Called by dm, once, for a constructed target of which no bio is left.
     unsafe extern "C" fn dtr(ti: *mut ffi::TargetInstance) {
+        let _noio = NoIo::enter();
         // SAFETY: The constructor put it there; dm makes no other call for `ti` any more, so
         // nobody borrows it.
         let instance: KBox<Instance<T>> =
@@ -191,6 +195,7 @@ impl<T: Target> Vtable<T> {
     ///
     /// See `presuspend`.
     unsafe extern "C" fn postsuspend(ti: *mut ffi::TargetInstance) {
+        let _noio = NoIo::enter();
         // SAFETY: It is constructed.
         unsafe { Self::instance(ti) }.target.postsuspend();
     }
@@ -199,6 +204,7 @@ impl<T: Target> Vtable<T> {
     ///
     /// See `presuspend`.
     unsafe extern "C" fn preresume(ti: *mut ffi::TargetInstance) -> c_int {
+        let _noio = NoIo::enter();
         from_result(|| {
             // SAFETY: It is constructed.
             unsafe { Self::instance(ti) }.target.preresume()?;
@@ -210,6 +216,7 @@ impl<T: Target> Vtable<T> {
     ///
     /// See `presuspend`.
     unsafe extern "C" fn resume(ti: *mut ffi::TargetInstance) {
+        let _noio = NoIo::enter();
         // SAFETY: It is constructed.
         unsafe { Self::instance(ti) }.target.resume();
     }
@@ -248,6 +255,7 @@ impl<T: Target> Vtable<T> {
         result: *mut c_char,
         maxlen: c_uint,
     ) -> c_int {
+        let _noio = NoIo::enter();
         from_result(|| {
             // SAFETY: Words and buffer are ours during the call.
             let (args, mut out) = unsafe { (Args::new(argc, argv), Text::new(result, maxlen)) };

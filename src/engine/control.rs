@@ -32,6 +32,9 @@ pub(super) struct Control {
     pub(super) owner: Option<Owner>,
     /// A create that waits for the next suspend.
     pending: Option<Pending>,
+    /// The live table is suspended: no origin bio is under way, nor can one come. dm's own mark
+    /// outlasts the moment when bios come again.
+    pub(super) suspended: bool,
     /// Live targets by snapshot.
     open: KVec<(SnapId, usize)>,
     /// Counts the tables ever made.
@@ -97,7 +100,15 @@ impl Control {
     ) {
         if let Some(pending) = self.take_pending(origin) {
             // The outcome is in status; a failed create never fails a suspend.
-            let _ = cut(origin, engine, name, handle, pending);
+            if let Err(e) = cut(origin, engine, handle, pending) {
+                say!(
+                    pr_err,
+                    "{name}: snapshot {} of origin {} was not created: error {}",
+                    pending.id,
+                    origin.dev,
+                    e.to_errno()
+                );
+            }
         }
     }
 
@@ -113,26 +124,13 @@ impl Control {
 }
 
 /// Cuts a snapshot of the origin, on which nothing is under way.
-fn cut(
-    origin: &Origin,
-    engine: &Engine,
-    name: &Name,
-    handle: &TargetRef,
-    pending: Pending,
-) -> Result<SnapId> {
+fn cut(origin: &Origin, engine: &Engine, handle: &TargetRef, pending: Pending) -> Result<SnapId> {
     let result = try_cut(engine, pending);
     origin.brief.lock().last = match result {
         Ok(id) => Last::Created(id),
         Err(e) => Last::Failed(e),
     };
-    if let Err(e) = result {
-        say!(
-            pr_err,
-            "{name}: snapshot {} of origin {} was not created: error {}",
-            pending.id,
-            origin.dev,
-            e.to_errno()
-        );
+    if result.is_err() {
         handle.event();
     }
     result
@@ -267,12 +265,24 @@ impl OriginTarget {
                 EBUSY,
             ));
         }
+        if engine.shared.read_only {
+            return Err(Refused::Errno(
+                "the device was loaded read-only: remove it and create it read-write",
+                EROFS,
+            ));
+        }
+        if engine.shared.failed.load(Acquire) {
+            return Err(Refused::Errno(
+                "the store has failed: see the lines before, and status",
+                EIO,
+            ));
+        }
         let id = engine
             .with_store(|store| store.next_id(parent))
             .map_err(|e| Refused::Errno("no snapshot can be created", e))?;
         let pending = Pending { id, parent, name };
-        if self.handle.is_suspended() {
-            return cut(&self.user, engine, &self.name, &self.handle, pending)
+        if control.suspended && self.handle.is_suspended() {
+            return cut(&self.user, engine, &self.handle, pending)
                 .map_err(|e| Refused::Id("was not created", id, e));
         }
         control.pending = Some(pending);

@@ -34,6 +34,8 @@ pub(super) struct Events {
     pub(super) log: Option<(PageBuf, Result)>,
     /// The checkpoint write that has ended.
     pub(super) checkpoint: Option<(CheckpointWrite, Result)>,
+    /// The write that tried the store has ended.
+    pub(super) probed: Option<Result>,
     /// Something other than the above needs a look: a grace period, a command, the timer.
     pub(super) other: bool,
 }
@@ -74,6 +76,7 @@ impl Events {
             copied: Ended::new()?,
             log: None,
             checkpoint: None,
+            probed: None,
             other: false,
         })
     }
@@ -85,6 +88,7 @@ impl Events {
             && self.copied.0.is_empty()
             && self.log.is_none()
             && self.checkpoint.is_none()
+            && self.probed.is_none()
             && !self.other
     }
 }
@@ -148,6 +152,11 @@ impl Inbox {
         self.put(|events| events.checkpoint = Some((write, result)));
     }
 
+    /// The store was tried with a write.
+    pub(super) fn probed(&self, result: Result) {
+        self.put(|events| events.probed = Some(result));
+    }
+
     /// Something needs a look.
     pub(super) fn look(&self) {
         self.put(|events| events.other = true);
@@ -171,6 +180,7 @@ impl Inbox {
         to.copied.take_from(&mut from.copied);
         to.log = from.log.take();
         to.checkpoint = from.checkpoint.take();
+        to.probed = from.probed.take();
         from.other = false;
         true
     }

@@ -10,7 +10,7 @@ use super::{
     meta::{MetaBlocks, BLOCK_SECTORS},
     name::{refuse, say, Name},
     order::{Control, Mode as EngineMode},
-    registry::User,
+    registry::{Brief, User},
     worker::{Engine, Loaded, Parts}, //
 };
 use crate::dm::{
@@ -141,6 +141,23 @@ impl OriginTarget {
                     "origin {origin} is in use by {theirs}"
                 ));
             }
+            let engine = self.user.engine();
+            if self.mode == Mode::ReadWrite && engine.as_ref().is_some_and(|e| e.shared.read_only) {
+                return Err(refuse!(
+                    self.name,
+                    EROFS,
+                    "store {store} was loaded read-only: remove the device and create it read-write"
+                ));
+            }
+            let len = self.handle.len();
+            let recorded = engine.map(|e| e.with_store(|store| store.geometry().origin_sectors));
+            if let Some(recorded) = recorded.filter(|&recorded| len < recorded) {
+                return Err(refuse!(
+                    self.name,
+                    EINVAL,
+                    "the table has {len} sectors, less than the {recorded} that store {store} is for"
+                ));
+            }
             let (old, new) = (&owner.args, &self.args);
             if old.chunk_sectors != new.chunk_sectors
                 || old.store_type != new.store_type
@@ -177,14 +194,10 @@ impl OriginTarget {
         }
     }
 
-    /// Opens the store and compares it with the table. An empty one is formatted.
+    /// Opens the store and compares it with the table. An empty one is formatted. Answers how
+    /// many samples of the origin differ from what it was at the last clean stop.
     #[inline(never)]
-    fn open_store(
-        &self,
-        store: &BlockDev,
-        origin: &BlockDev,
-        live: bool,
-    ) -> Result<Open<MetaBlocks>> {
+    fn open_store(&self, store: &BlockDev, origin: &BlockDev) -> Result<(Open<MetaBlocks>, usize)> {
         let (o, s) = (origin.dev(), store.dev());
         let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
         let read_only = self.mode == Mode::ReadOnly;
@@ -202,34 +215,29 @@ impl OriginTarget {
         let open = Open::open_or_format(blocks, &params, read_only).map_err(refused)?;
         open.check(self.args.chunk_sectors, self.args.store_type, len)
             .map_err(refused)?;
-        if let Some(then) = open.identity() {
-            let now = identity::read(origin, open.origin_sectors())?;
-            let differing = then.differing(&now);
-            if differing == SAMPLES {
-                return Err(refuse!(
-                    self.name,
-                    EINVAL,
-                    "store {s} belongs to another origin than {o}: none of {SAMPLES} samples agree"
-                ));
-            }
-            // Said when the table becomes live, and not by its constructor too.
-            if differing != 0 && live {
-                say!(
-                    pr_warn,
-                    "{}: origin {o} was written while it was not under multisnapshot \
-                     ({differing} of {SAMPLES} samples differ): its snapshots may have changed",
-                    self.name
-                );
-            }
+        let Some(then) = open.identity() else {
+            return Ok((open, 0));
+        };
+        let now = identity::read(origin, open.origin_sectors()).map_err(|e| {
+            let errno = e.to_errno();
+            refuse!(self.name, e, "origin {o} cannot be read: error {errno}")
+        })?;
+        let differing = then.differing(&now);
+        if differing == SAMPLES {
+            return Err(refuse!(
+                self.name,
+                EINVAL,
+                "store {s} belongs to another origin than {o}: none of {SAMPLES} samples agree"
+            ));
         }
-        Ok(open)
+        Ok((open, differing))
     }
 
     /// Opens the store for good.
     // Not inlined, like `Engine::start`: their frames are large and must not add up.
     #[inline(never)]
-    fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<Loaded> {
-        let open = self.open_store(store_dev, origin, true)?;
+    fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<(Loaded, usize)> {
+        let (open, differing) = self.open_store(store_dev, origin)?;
         let writer = open.blocks().writer();
         let mode = if open.is_read_only() {
             EngineMode::Ro
@@ -240,19 +248,20 @@ impl OriginTarget {
             let s = store_dev.dev();
             refuse!(self.name, e.errno(), "store {s} {e}")
         })?;
-        Ok(Loaded {
+        let loaded = Loaded {
             store,
             writer,
             mode,
-        })
+        };
+        Ok((loaded, differing))
     }
 
     /// Opens the store for good and starts the worker.
     fn start(&self) -> Result<Arc<Engine>> {
         let origin = self.origin.open(self.mode)?;
         let store_dev = self.store.open(self.mode)?;
-        let loaded = self.load_store(&store_dev, &origin)?;
-        Engine::start(Parts {
+        let (loaded, differing) = self.load_store(&store_dev, &origin)?;
+        let engine = Engine::start(Parts {
             owner: Arc::clone(&self.user),
             origin,
             store_dev,
@@ -261,12 +270,47 @@ impl OriginTarget {
             store_type: self.args.store_type.name(),
             name: self.name,
             handle: self.handle.clone(),
-        })
+        })?;
+        if differing != 0 && engine.shared.live_ids() != 0 {
+            if let Err(e) = self.lose_all(&engine, differing) {
+                engine.stop();
+                return Err(e);
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The origin was written without us: nobody knows what it still holds for its snapshots.
+    fn lose_all(&self, engine: &Engine, differing: usize) -> Result {
+        let origin = engine.shared.origin.dev();
+        if engine.shared.read_only {
+            engine.with_store(|store| store.record_all_lost())?;
+        } else {
+            engine.control(Control::LoseAll).map_err(|e| {
+                let errno = e.to_errno();
+                let store = engine.shared.store.dev();
+                refuse!(
+                    self.name,
+                    e,
+                    "store {store} cannot be written: error {errno}"
+                )
+            })?;
+        }
+        say!(
+            pr_warn,
+            "{}: origin {origin} was written while it was not under multisnapshot \
+             ({differing} of {SAMPLES} samples differ): its snapshots have lost what it still \
+             held for them",
+            self.name
+        );
+        self.handle.event();
+        Ok(())
     }
 
     /// Binds the engine to this table; starts it if there is none.
     fn bind(&self) -> Result {
         let mut control = self.user.control.lock();
+        control.suspended = false;
         if !control.is_owner(self.instance) {
             let engine = self.user.exclusive(|| {
                 self.check_others(&control)?;
@@ -297,11 +341,11 @@ impl OriginTarget {
         let Some(engine) = self.engine() else {
             return Err(EIO);
         };
-        if self.mode == Mode::ReadOnly {
+        if engine.shared.read_only {
             return Ok(());
         }
         let geometry = engine.with_store(|store| store.geometry());
-        let store = self.store.open(Mode::ReadOnly)?.sectors();
+        let store = engine.shared.store.sectors();
         let data = store.saturating_sub(geometry.data_start);
         let origin = self.handle.len();
         let origin_grew = origin > geometry.origin_sectors;
@@ -334,13 +378,15 @@ impl OriginTarget {
             return;
         }
         control.owner = None;
+        control.suspended = false;
         control.drop_pending(&self.user);
+        *self.user.brief.lock() = Brief::default();
         let Some(engine) = self.engine() else { return };
         // The engine stays known until it is quiet, since bios under way report to it.
         engine.close();
         let shared = &engine.shared;
         // The clean mark says: the origin is as it was when we last saw it.
-        let clean = (self.mode == Mode::ReadWrite)
+        let clean = (!shared.read_only)
             .then(|| shared.origin.flush())
             .transpose()
             .and_then(|_| {
@@ -377,8 +423,18 @@ impl Target for OriginTarget {
         let origin = Self::get_device(ti, &name, "origin", args, 0)?;
         let store = Self::get_device(ti, &name, "store", args, 1)?;
         let mode = ti.mode();
-        let origin_dev = origin.open(mode)?;
-        let store_dev = store.open(mode)?;
+        let open = |what: &str, dev: &TableDevice| {
+            dev.open(mode).map_err(|e| {
+                let (errno, dev) = (e.to_errno(), dev.dev());
+                refuse!(
+                    name,
+                    e,
+                    "cannot open the {what} device {dev}: error {errno}"
+                )
+            })
+        };
+        let origin_dev = open("origin", &origin)?;
+        let store_dev = open("store", &store)?;
         Self::check_devices(&name, &table, ti.len(), &origin_dev, &store_dev)?;
         ti.flush_bios(true);
         ti.limit_swap_bios(true);
@@ -400,7 +456,7 @@ impl Target for OriginTarget {
             this.check_others(&control)?;
             if control.owner.is_none() {
                 // Says what is wrong with the store while the old table is still there.
-                this.open_store(&store_dev, &origin_dev, false)?;
+                this.open_store(&store_dev, &origin_dev)?;
             }
             Ok(())
         })?;
@@ -422,6 +478,7 @@ impl Target for OriginTarget {
             // What a flush must make durable is on the origin: the store's part was durable
             // before the write it protects was let go.
             Op::Read | Op::Flush => bio.remap(&shared.origin, sector),
+            Op::Write if self.mode == Mode::ReadOnly => bio.end(Status::IOERR),
             Op::Write => {
                 if shared.is_unprotected() {
                     shared.origin_write_begins();
@@ -463,6 +520,7 @@ impl Target for OriginTarget {
                 // Nobody waited for what is under way, and nobody will see the result.
                 control.drop_pending(&self.user);
             } else if control.is_owner(self.instance) {
+                control.suspended = true;
                 control.cut_pending(&self.user, engine, &self.name, &self.handle);
             }
         }

@@ -37,13 +37,37 @@ pub(crate) struct SnapTarget {
     id: SnapId,
     len: u64,
     chunk_sectors: u32,
+    /// The store that the snapshot is in.
+    uuid: [u8; 16],
     origin: TableDevice,
     store: TableDevice,
 }
 
+/// Largest preferred size of I/O, in bytes, however large the chunks are.
+const IO_OPT_MAX: u32 = 1 << 20;
+
+/// What a snapshot's target must know of its store.
+struct Found {
+    store: DevT,
+    chunk_sectors: u32,
+    uuid: [u8; 16],
+}
+
 impl SnapTarget {
+    /// Shows the running engine to `f`, if it is that of the snapshot's store: the origin may
+    /// have come back with another one.
+    fn with_engine<R>(&self, f: impl FnOnce(&Engine) -> R) -> Option<R> {
+        self.user
+            .with_engine(|engine| {
+                let shared = &engine.shared;
+                let same = shared.uuid == self.uuid && shared.store.dev() == self.store.dev();
+                same.then(|| f(engine))
+            })
+            .flatten()
+    }
+
     /// Looks the snapshot up and counts it as open.
-    fn open(user: &User, name: &Name, id: SnapId, len: u64) -> Result<(DevT, u32)> {
+    fn open(user: &User, name: &Name, id: SnapId, len: u64) -> Result<Found> {
         let mut control = user.control.lock();
         let origin = user.dev;
         let Some(engine) = user.engine() else {
@@ -76,7 +100,11 @@ impl SnapTarget {
             ));
         }
         control.opened(id)?;
-        Ok((engine.shared.store.dev(), engine.shared.chunk_sectors))
+        Ok(Found {
+            store: engine.shared.store.dev(),
+            chunk_sectors: engine.shared.chunk_sectors,
+            uuid: engine.shared.uuid,
+        })
     }
 
     /// Whether a bio covers all of its chunk that the snapshot has.
@@ -149,7 +177,11 @@ impl Target for SnapTarget {
             )
         })?;
         let user = User::new(origin.dev())?;
-        let (store, chunk_sectors) = Self::open(&user, &name, id, ti.len())?;
+        let Found {
+            store,
+            chunk_sectors,
+            uuid,
+        } = Self::open(&user, &name, id, ti.len())?;
         let store = ti.get_device_at(store, mode).map_err(|e| {
             user.control.lock().closed(id);
             let errno = e.to_errno();
@@ -167,6 +199,7 @@ impl Target for SnapTarget {
             id,
             len: ti.len(),
             chunk_sectors,
+            uuid,
             origin,
             store,
         })
@@ -181,7 +214,7 @@ impl Target for SnapTarget {
             return bio.end(Status::NOTSUPP);
         }
         let mut bio = Some(bio);
-        let queued = self.user.with_engine(|engine| match bio.take() {
+        let queued = self.with_engine(|engine| match bio.take() {
             Some(bio) => self.queue(engine, bio),
             None => Ok(()),
         });
@@ -190,7 +223,7 @@ impl Target for SnapTarget {
             Some(Ok(())) => (),
             Some(Err((Refused::Map(bio), status))) => bio.end(status),
             Some(Err((Refused::Own(bio), status))) => bio.end(status),
-            // The origin's target is not loaded.
+            // The origin's target is not loaded, or with another store.
             None => drop(bio),
         }
     }
@@ -217,12 +250,10 @@ impl Target for SnapTarget {
         let origin = self.origin.dev();
         let _ = match kind {
             StatusKind::Info => {
-                let word =
-                    self.user
-                        .with_engine(|engine| match engine.shared.failed.load(Relaxed) {
-                            true => "fail",
-                            false => "ok",
-                        });
+                let word = self.with_engine(|engine| match engine.shared.failed.load(Relaxed) {
+                    true => "fail",
+                    false => "ok",
+                });
                 write!(out, "{}", word.unwrap_or("no-origin"))
             }
             StatusKind::Table => write!(out, "{origin} {}", self.id),
@@ -246,6 +277,7 @@ impl Target for SnapTarget {
     fn io_hints(&self, limits: &mut Limits<'_>) {
         let bytes = self.chunk_sectors.saturating_mul(512);
         limits.io_min(bytes);
-        limits.io_opt(bytes);
+        // It sets the read-ahead too.
+        limits.io_opt(bytes.min(IO_OPT_MAX));
     }
 }

@@ -79,6 +79,10 @@ pub(super) struct Shared {
     pub(super) store: BlockDev,
     /// The mapped device that the engine runs for.
     pub(super) mapped: DevT,
+    /// The number that tells the store from all others.
+    pub(super) uuid: [u8; 16],
+    /// The store was loaded to be read only.
+    pub(super) read_only: bool,
     /// Sectors in a chunk, as a shift.
     pub(super) chunk_shift: u32,
     pub(super) chunk_sectors: u32,
@@ -157,6 +161,7 @@ impl Engine {
             .origin_sectors
             .div_ceil(u64::from(geometry.chunk_sectors));
         let live = store.live_ids();
+        let uuid = store.uuid();
         let preserved = LazyBits::new(chunks.max(1), PRESERVED_PAGES)?;
         let published = Published::new(parts.store_type, geometry.chunk_sectors);
         let (origin, store_dev) = (parts.origin.clone(), parts.store_dev.clone());
@@ -165,6 +170,8 @@ impl Engine {
                 origin,
                 store: store_dev,
                 mapped: parts.name.dev(),
+                uuid,
+                read_only: mode == Mode::Ro,
                 chunk_shift: geometry.chunk_sectors.trailing_zeros(),
                 chunk_sectors: geometry.chunk_sectors,
                 live: Atomic::new(live),
@@ -215,6 +222,8 @@ impl Engine {
             }),
             GFP_KERNEL,
         )?;
+        // Nothing fails from here on: each of these makes a cycle that `stop()` breaks.
+        engine.checkpoint.start();
         engine.kick.bind(engine.clone());
         Ok(engine)
     }
@@ -334,6 +343,9 @@ impl Outside {
                 machine.log_written(self, write, result);
             }
         }
+        if let Some(result) = events.probed.take() {
+            machine.probed(self, result);
+        }
         if let Some((write, result)) = events.checkpoint.take() {
             machine.checkpoint_written(self, write, result);
         }
@@ -362,6 +374,22 @@ impl Outside {
         let generation = self.owner.enter(users);
         bio.data_mut().counted = Some((users, generation));
     }
+
+    /// A bio's target does not hold the device that the bio was to go to: its count is given
+    /// back, and its slot is told, as if the device had ended it with an error.
+    fn not_sent(&mut self, mut bio: OurBio) {
+        let data = bio.data_mut();
+        let counted = data.counted.take();
+        data.failed = true;
+        if let Some((users, generation)) = counted {
+            self.owner.leave(users, generation);
+        }
+        if bio.data().slot.is_some() {
+            self.inbox.overwritten(bio);
+        } else {
+            self.end(bio, Err(EIO));
+        }
+    }
 }
 
 impl World for Outside {
@@ -386,19 +414,25 @@ impl World for Outside {
 
     fn to_origin(&mut self, bio: OurBio) {
         let sector = bio.sector();
-        bio.submit(&self.shared.origin, sector);
+        if let Err(bio) = bio.submit(&self.shared.origin, sector) {
+            self.end(bio, Err(EIO));
+        }
     }
 
     fn read_origin(&mut self, mut bio: OurBio) {
         self.count(&mut bio, Users::OriginReads);
         let sector = bio.sector();
-        bio.submit(&self.shared.origin, sector);
+        if let Err(bio) = bio.submit(&self.shared.origin, sector) {
+            self.not_sent(bio);
+        }
     }
 
     fn to_store(&mut self, mut bio: OurBio, dest: Dest) {
         self.count(&mut bio, Users::StoreChunks);
         let sector = self.dest_sector(dest) + self.offset(&bio);
-        bio.submit(&self.shared.store, sector);
+        if let Err(bio) = bio.submit(&self.shared.store, sector) {
+            self.not_sent(bio);
+        }
     }
 
     fn overwrite(&mut self, slot: usize, mut bio: OurBio, dest: Dest) {
@@ -407,7 +441,9 @@ impl World for Outside {
     }
 
     fn flush_store(&mut self, bio: OurBio) {
-        bio.submit(&self.shared.store, 0);
+        if let Err(bio) = bio.submit(&self.shared.store, 0) {
+            self.end(bio, Err(EIO));
+        }
     }
 
     fn end_zeroed(&mut self, bio: OurBio) {
@@ -477,6 +513,14 @@ impl World for Outside {
         self.checkpoint.write(write);
     }
 
+    fn probe_store(&mut self) {
+        self.checkpoint.probe();
+    }
+
+    fn write_last_word(&mut self, write: CheckpointWrite) {
+        self.checkpoint.write_last_word(write);
+    }
+
     fn preserved(&mut self, chunk: Chunk) {
         let generation = self.shared.generation.load(Relaxed);
         self.shared.preserved.set(chunk.0, generation);
@@ -516,6 +560,15 @@ impl World for Outside {
         }
     }
 
+    fn all_lost(&mut self) {
+        self.event = true;
+        let (name, origin) = (&self.name, self.owner.dev);
+        say!(
+            pr_err,
+            "{name}: snapshots of origin {origin} have lost what the origin still held for them"
+        );
+    }
+
     fn mode_changed(&mut self, mode: Mode, why: Error) {
         self.shared.failed.store(mode == Mode::Fail, Release);
         self.event = true;
@@ -524,7 +577,11 @@ impl World for Outside {
         match mode {
             // A store at its limit may go to and fro.
             Mode::Rw | Mode::Full if !print::allowed() => (),
-            Mode::Rw => say!(pr_info, "{name}: store {store} has room again"),
+            Mode::Rw if why == ENOSPC => say!(pr_info, "{name}: store {store} has room again"),
+            Mode::Rw => say!(
+                pr_notice,
+                "{name}: store {store} takes writes again: snapshots of origin {origin} are back"
+            ),
             Mode::Full => say!(
                 pr_warn,
                 "{name}: store {store} is full: grow it or delete snapshots of origin {origin}"
@@ -532,7 +589,7 @@ impl World for Outside {
             Mode::Ro | Mode::Fail => say!(
                 pr_err,
                 "{name}: store {store} failed with error {}: snapshots of origin {origin} answer \
-                 EIO until it is loaded again",
+                 EIO until it can be written, or is loaded again",
                 why.to_errno()
             ),
         }

@@ -64,6 +64,8 @@ pub(super) struct Base<B: Blocks> {
     /// Its epoch, and the epochs of the log blocks behind it.
     epoch: u64,
     log_epochs: [u64; 2],
+    /// The newest durable checkpoint, as it was written.
+    durable: KBox<Block>,
     /// The block for the next checkpoint; `None` while that is out.
     spare: Option<KBox<Block>>,
 }
@@ -82,14 +84,12 @@ impl<B: Blocks> Base<B> {
         let head = format::header(&checkpoint);
         let (nr, epoch) = (head.nr.get(), head.epoch.get());
         let info = format::info::<CheckpointInfo>(&checkpoint)?;
-        let (base, roots) = Self::from_info(blocks, layout, info, epoch, spare)
+        let durable = KBox::<Block>::zeroed(GFP_KERNEL)?;
+        let (mut base, roots) = Self::from_info(blocks, layout, info, epoch, [durable, spare])
             .map_err(|e| damaged(e, "metadata", nr))?;
-        let slot = usize::from(nr == format::CHECKPOINT_NRS[1]);
-        let base = Self {
-            slot,
-            read_only,
-            ..base
-        };
+        base.slot = usize::from(nr == format::CHECKPOINT_NRS[1]);
+        base.read_only = read_only;
+        base.durable = checkpoint;
         Ok((base, roots))
     }
 
@@ -98,7 +98,7 @@ impl<B: Blocks> Base<B> {
         layout: Layout,
         info: &CheckpointInfo,
         epoch: u64,
-        spare: KBox<Block>,
+        [durable, spare]: [KBox<Block>; 2],
     ) -> Result<(Self, Roots)> {
         let mut free = FreeRoot {
             list_head: info.free_head.get(),
@@ -153,6 +153,7 @@ impl<B: Blocks> Base<B> {
             slot: 0,
             epoch,
             log_epochs: [info.log_epoch.get(), epoch],
+            durable,
             spare: Some(spare),
         };
         Ok((base, roots))
@@ -412,6 +413,16 @@ impl<B: Blocks> Base<B> {
             return Ok(());
         };
         if self.lost_to >= newest.0 {
+            return Ok(());
+        }
+        if self.read_only {
+            self.lost_to = newest.0;
+            return Ok(());
+        }
+        if self.log.in_doubt() {
+            // The checkpoint that ends the doubt says it.
+            self.check_writable()?;
+            self.lost_to = newest.0;
             return Ok(());
         }
         self.prepare(0, 1, Urgency::Free)?;

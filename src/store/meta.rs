@@ -171,6 +171,11 @@ impl<B: Blocks> Meta<B> {
         self.poisoned
     }
 
+    /// Nothing can be trusted any more, or is to be changed.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
     /// Runs changes that make sense only together: if `f` fails, nothing can be trusted any more.
     /// Nests. `EIO` if that was so before.
     pub(crate) fn guarded<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {

@@ -75,6 +75,9 @@ pub(crate) trait ExceptionStore: Send {
     /// The sizes of store and origin.
     fn geometry(&self) -> Geometry;
 
+    /// The number drawn when the store was formatted.
+    fn uuid(&self) -> [u8; 16];
+
     /// Whether an error left the in-core state unusable.
     fn is_poisoned(&self) -> bool;
 
@@ -128,7 +131,8 @@ pub(crate) trait ExceptionStore: Send {
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result;
 
     /// Records that what ids existing now do not have a record for is lost: nothing that the
-    /// origin still holds counts as theirs any more.
+    /// origin still holds counts as theirs any more. After a failed log write the checkpoint that
+    /// ends the doubt makes it durable, without a record; a read-only store only notes it.
     fn record_all_lost(&mut self) -> Result;
 
     /// Records that all of `chunk` is zero for snapshot `id`, whatever was there.
@@ -167,7 +171,16 @@ pub(crate) trait ExceptionStore: Send {
     /// the origin; nothing may be recorded after that.
     fn checkpoint(&mut self, clean: Option<&Identity>) -> Result<CheckpointWrite>;
 
-    /// The checkpoint's writes have ended, and its block comes back.
+    /// The last word of a store that cannot go on: its newest durable checkpoint once more, which
+    /// also says that damage was seen, if it was, and with `lost`, that what ids existing now do
+    /// not have a record for is lost. To be written alone, without dirty metadata before it, while
+    /// no other write is out (`EBUSY`); told by [`checkpointed`](Self::checkpointed). The store is
+    /// poisoned by this call.
+    fn give_up(&mut self, lost: bool) -> Result<CheckpointWrite>;
+
+    /// The checkpoint's writes have ended, and its block comes back. After an error the older
+    /// checkpoint counts, though the new one may be on the device. If it is not known which of
+    /// the dirty metadata is there, nothing but [`give_up`](Self::give_up) may follow.
     fn checkpointed(&mut self, write: CheckpointWrite, result: Result);
 
     // --- snapshots ---------------------------------------------------------------------------

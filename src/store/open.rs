@@ -105,7 +105,7 @@ impl<B: Blocks> Open<B> {
         if odd > even {
             core::mem::swap(&mut block, &mut other);
         }
-        if even.max(odd) == 0 {
+        if even.max(odd).is_none() {
             let nr = format::CHECKPOINT_NRS[0];
             return Err(OpenError::Damaged("both checkpoints", nr));
         }
@@ -162,7 +162,9 @@ impl<B: Blocks> Open<B> {
         }
         let chunks = self.layout.data_chunks(store_sectors);
         let epoch = format::header(&self.checkpoint).epoch.get();
-        let known = format::CHECKPOINT_CLEAN | format::CHECKPOINT_NEEDS_CHECK;
+        let known = format::CHECKPOINT_CLEAN
+            | format::CHECKPOINT_NEEDS_CHECK
+            | format::CHECKPOINT_LAST_WORD;
         let good = info.flags.get() & !known == 0
             && info.log_epoch.get() <= epoch
             && info.data_next.get() <= chunks
@@ -268,14 +270,14 @@ impl<B: Blocks> Open<B> {
     }
 }
 
-/// Reads checkpoint slot `slot` and returns its epoch, or 0 if there is no checkpoint of this
-/// store.
+/// Reads checkpoint slot `slot` and returns by what it is newer than another: its epoch, and
+/// whether it is the last word of that epoch. `None` if there is no checkpoint of this store.
 fn read_checkpoint<B: Blocks>(
     blocks: &mut B,
     layout: &Layout,
     slot: usize,
     block: &mut Block,
-) -> Result<u64, OpenError> {
+) -> Result<Option<(u64, bool)>, OpenError> {
     let nr = format::CHECKPOINT_NRS[slot & 1];
     blocks.read_raw(nr, block)?;
     let expect = Expect {
@@ -286,8 +288,10 @@ fn read_checkpoint<B: Blocks>(
     };
     let epoch = format::header(block).epoch.get();
     let good = format::check_sum(block, |seed, data| blocks.crc32c(seed, data))
-        && format::check_header(block, &expect).is_ok();
-    Ok(if good { epoch } else { 0 })
+        && format::check_header(block, &expect).is_ok()
+        && epoch != 0;
+    let flags = format::info::<CheckpointInfo>(block)?.flags.get();
+    Ok(good.then_some((epoch, flags & format::CHECKPOINT_LAST_WORD != 0)))
 }
 
 /// Whether the device may be formatted: block 0 is zero, and the rest of the header is zero or

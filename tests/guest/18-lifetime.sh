@@ -2,7 +2,7 @@
 # What outlives what: restarts, other paths to the same devices, a snapshot whose
 # origin is gone, a file system that stays mounted.
 . ./lib.sh
-plan 39
+plan 42
 
 make_small 16 64 32
 write_pattern /dev/mapper/ms 0 1024 1
@@ -75,6 +75,13 @@ ok "an origin that was written behind our back loads" make_ms ms /dev/o /dev/s 3
 is "no id has gone" "$(ms_status ms ids)" 1-2
 make_snap s1 /dev/o 1
 ok "what the store holds is still right" check_pattern /dev/mapper/s1 0 64 1
+fails_with "what it does not hold is lost" EIO dd if=/dev/mapper/s1 of=/tmp/out bs=4k count=1 skip=1000 iflag=direct
+dmsetup remove s1
+dmsetup remove ms
+make_ms ms /dev/o /dev/s 32
+make_snap s1 /dev/o 1
+fails_with "and stays so" EIO dd if=/dev/mapper/s1 of=/tmp/out bs=4k count=1 skip=1000 iflag=direct
+is "a new snapshot is whole" "$(take_snapshot ms > /dev/null; make_snap s3 /dev/o 3 && check_pattern /dev/mapper/s3 164 800 1 && echo whole)" whole
 cleanup
 
 # Sizes.

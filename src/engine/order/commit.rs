@@ -43,7 +43,7 @@ impl<W: World> Machine<W> {
             }
             Ok(None) => (),
             Err(e) if e == EAGAIN => self.checkpoint_forced = true,
-            Err(e) => self.fail(world, e),
+            Err(e) => self.fail(world, e, false),
         }
     }
 
@@ -78,18 +78,17 @@ impl<W: World> Machine<W> {
 
     /// Freezes the store and has the checkpoint written, if it is time for one.
     pub(super) fn start_checkpoint(&mut self, world: &mut W) {
+        if self.mode == Mode::Fail {
+            return self.heal(world);
+        }
         if self.checkpoint_out {
             return;
         }
         let closing = matches!(self.control, Some(Control::Close { .. })) && self.is_quiet();
-        if self.mode == Mode::Fail || self.mode == Mode::Ro {
-            // What is on disk is older than what the origin holds, and stays marked unclean.
+        if self.mode == Mode::Ro {
             if closing {
                 self.control = None;
-                world.control_done(match self.mode {
-                    Mode::Ro => Ok(None),
-                    _ => Err(EIO),
-                });
+                world.control_done(Ok(None));
             }
             return;
         }
@@ -124,7 +123,7 @@ impl<W: World> Machine<W> {
                 if e == ENOMEM || e == EAGAIN || e == EBUSY {
                     world.later(NO_MEMORY_MS);
                 } else {
-                    self.fail(world, e);
+                    self.fail(world, e, false);
                 }
             }
         }
@@ -136,6 +135,7 @@ impl<W: World> Machine<W> {
             && self.reads.is_empty()
             && self.writes.is_empty()
             && self.retry.is_empty()
+            && self.heal.is_idle()
             && !self.writing.busy
             && !self.settling.is_busy()
             && !self.unsharing.is_busy()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commands, and the way down when the store fails.
+//! Commands, and what an error of the store means.
 
-use super::{unpadded, Control, Fifo, Machine, Mode, Users, World, NO_MEMORY_MS};
+use super::{unpadded, Control, Machine, Mode, World, NO_MEMORY_MS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -32,6 +32,7 @@ impl<W: World> Machine<W> {
             Some(Control::Name { id, name }) => {
                 self.store.rename(*id, unpadded(name)).map(|()| None)
             }
+            Some(Control::LoseAll) => self.store.record_all_lost().map(|()| None),
             Some(Control::Resize { origin, store }) => {
                 self.store.resize(*origin, *store).map(|()| None)
             }
@@ -69,32 +70,7 @@ impl<W: World> Machine<W> {
     pub(super) fn store_error(&mut self, world: &mut W, e: Error) {
         self.counts.meta_errors += 1;
         if self.store.is_poisoned() {
-            self.fail(world, e);
+            self.fail(world, e, false);
         }
-    }
-
-    /// The store cannot be relied on any more: no record will become durable.
-    pub(super) fn fail(&mut self, world: &mut W, why: Error) {
-        if self.mode == Mode::Fail {
-            return;
-        }
-        self.mode = Mode::Fail;
-        self.look_again = true;
-        self.fail_reads = world.ask(Users::OriginReads);
-        world.mode_changed(Mode::Fail, why);
-        let stage = &mut self.collecting;
-        while let Some(bio) = stage.flushes.pop() {
-            world.end(bio, Err(EIO));
-        }
-        while let Some(bio) = stage.ends.pop() {
-            world.end(bio, Err(EIO));
-        }
-        if stage.control {
-            self.control_id = None;
-            world.control_done(Err(why));
-        }
-        stage.drain(&mut self.retry);
-        self.settling.drain(&mut self.retry);
-        self.unsharing.drain(&mut self.retry);
     }
 }

@@ -6,7 +6,7 @@ use super::{
     slots::{self, State},
     Copied, Fifo, Machine, Mode, Users, World, NO_MEMORY_MS,
 };
-use crate::store::{Chunk, Remap, Source, MAX_DESTS};
+use crate::store::{Chunk, Descriptor, Remap, Source, MAX_DESTS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -140,18 +140,16 @@ impl<W: World> Machine<W> {
                 (None, None) => continue,
                 _ if self.mode == Mode::Fail => Err(EIO),
                 (Some(remap), _) => self.store.record(remap),
-                (None, Some(ids)) => self.store.record_lost(chunk, ids),
+                (None, Some(ids)) => self.lose(world, chunk, ids),
             };
             match (result, remap) {
-                (Ok(()), remap) => {
+                (Ok(()), None) => (),
+                (Ok(()), Some(_)) => {
                     self.note_record(chunk);
                     if let Source::Store(dest) = from {
                         self.collecting.unshared.note(dest.0);
                     }
-                    match remap {
-                        Some(_) => self.counts.copied_chunks += u64::from(copied),
-                        None => self.counts.lost += 1,
-                    }
+                    self.counts.copied_chunks += u64::from(copied);
                 }
                 (Err(e), remap) if e == EAGAIN || e == ENOMEM => {
                     if let Some(slot) = self.slots.get(n) {
@@ -173,11 +171,8 @@ impl<W: World> Machine<W> {
                     if self.mode == Mode::Fail || !lose {
                         continue;
                     }
-                    match self.store.record_lost(chunk, ids) {
-                        Ok(()) => {
-                            self.note_record(chunk);
-                            self.counts.lost += 1;
-                        }
+                    match self.lose(world, chunk, ids) {
+                        Ok(()) => (),
                         Err(e) if e == EAGAIN || e == ENOMEM => {
                             if let Some(slot) = self.slots.get(n) {
                                 slot.lost[bit] = Some(ids);
@@ -185,10 +180,12 @@ impl<W: World> Machine<W> {
                             world.later(NO_MEMORY_MS);
                             return false;
                         }
-                        Err(e) => self.fail(world, e),
+                        Err(e) => self.fail(world, e, false),
                     }
                 }
-                (Err(e), None) => self.fail(world, e),
+                // The writes that wait are looked at again, whatever comes.
+                (Err(_), None) if self.mode == Mode::Fail => (),
+                (Err(e), None) => self.fail(world, e, false),
             }
         }
         if let (Some(e), false, true) = (error, lose || self.mode == Mode::Fail, copied) {
@@ -199,6 +196,23 @@ impl<W: World> Machine<W> {
         }
         self.finish_slot(world, n, count, error);
         true
+    }
+
+    /// Records that `ids` have lost `chunk`; when there is no more room for such records, that
+    /// all have lost what they do not have a record for.
+    pub(super) fn lose(&mut self, world: &mut W, chunk: Chunk, ids: Descriptor) -> Result {
+        match self.store.record_lost(chunk, ids) {
+            Ok(()) => self.note_record(chunk),
+            Err(e) if e == ENOSPC => {
+                self.store.record_all_lost()?;
+                world.all_lost();
+                self.collecting.recorded.note_all();
+                self.collecting.busy = true;
+            }
+            Err(e) => return Err(e),
+        }
+        self.counts.lost += 1;
+        Ok(())
     }
 
     /// The batch has a record of this chunk.

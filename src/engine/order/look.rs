@@ -2,7 +2,7 @@
 
 //! Looking at bios: what is to become of a read, a write, a flush.
 
-use super::{Fifo, Looked, Machine, Mode, Op, Request, Users, World, MAX_STALLS, NO_MEMORY_MS};
+use super::{Fifo, Looked, Machine, Mode, Op, Request, World, MAX_STALLS, NO_MEMORY_MS};
 use crate::store::{Chunk, Found, Remap, SnapId, Source, Value, Who, Writeable, MAX_DESTS};
 use kernel::prelude::*;
 
@@ -62,7 +62,7 @@ impl<W: World> Machine<W> {
         self.stalls += 1;
         if self.stalls > MAX_STALLS {
             self.stalls = 0;
-            self.fail(world, ENOSPC);
+            self.fail(world, ENOSPC, false);
         }
     }
 
@@ -126,7 +126,7 @@ impl<W: World> Machine<W> {
                     world.end(bio, Err(ENOSPC));
                     return Looked::Gone;
                 }
-                self.fail(world, e);
+                self.fail(world, e, false);
                 self.look_unprotected(world, bio);
                 Looked::Gone
             }
@@ -160,9 +160,7 @@ impl<W: World> Machine<W> {
                     if self.preserve_on_error {
                         return Err(e);
                     }
-                    self.store.record_lost(chunk, ids)?;
-                    self.counts.lost += 1;
-                    self.note_record(chunk);
+                    self.lose(world, chunk, ids)?;
                     // The answers so far are about a tree that has just changed.
                     self.store.reset_query(chunk)?;
                     for remap in remaps.iter_mut().filter_map(Option::take) {
@@ -188,18 +186,6 @@ impl<W: World> Machine<W> {
         let Some(bio) = held else { return };
         world.preserved(chunk);
         world.to_origin(bio);
-    }
-
-    /// Mode `fail`: the origin goes on without its snapshots, or stops.
-    pub(super) fn look_unprotected(&mut self, world: &mut W, bio: W::Bio) {
-        if self.preserve_on_error {
-            world.end(bio, Err(EIO));
-        } else if world.passed(Users::OriginReads, self.fail_reads) {
-            world.to_origin(bio);
-        } else {
-            // A snapshot read that began before must not see what this write brings.
-            self.settling.wait(self.fail_reads, bio);
-        }
     }
 
     pub(super) fn look_snapshot_write(

@@ -20,14 +20,16 @@
 //! That retry is what keeps the rest simple: nothing needs to be known about a chunk but what
 //! the store answers now.
 //!
-//! [`world`] has the words in which events and actions are told; [`look`], [`copies`], [`commit`]
-//! and [`control`] are the machine's parts, in the order in which an origin write passes them.
+//! [`world`] has the words in which events and actions are told; [`look`], [`copies`] and
+//! [`commit`] are the machine's parts in the order in which an origin write passes them, besides
+//! [`control`] for commands and [`heal`] for a store that has failed.
 
 pub(crate) mod grace;
 
 mod commit;
 mod control;
 mod copies;
+mod heal;
 mod look;
 mod slots;
 mod stage;
@@ -38,6 +40,7 @@ pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Users, 
 
 use crate::store::{CheckpointWrite, ExceptionStore, LogWrite, SnapId};
 use grace::Ticket;
+use heal::Heal;
 use kernel::prelude::*;
 use slots::Slots;
 use stage::{Settling, Stage};
@@ -94,6 +97,7 @@ pub(crate) struct Machine<W: World> {
     preserve_on_error: bool,
     /// In mode `fail`: when older snapshot reads of the origin have ended.
     fail_reads: Ticket,
+    heal: Heal<W::Bios>,
     counts: Counts,
 }
 
@@ -129,6 +133,7 @@ impl<W: World> Machine<W> {
             mode,
             preserve_on_error,
             fail_reads: Ticket::default(),
+            heal: Heal::new(),
             counts: Counts::default(),
         })
     }
@@ -146,11 +151,6 @@ impl<W: World> Machine<W> {
     /// What has happened so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
-    }
-
-    /// Changes the policy for copies that cannot be made.
-    pub(crate) fn set_preserve_on_error(&mut self, preserve: bool) {
-        self.preserve_on_error = preserve;
     }
 
     // --- events --------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ impl<W: World> Machine<W> {
         self.stalls = 0;
         if let Err(e) = result {
             self.writing.drain(&mut self.retry);
-            return self.fail(world, e);
+            return self.fail(world, e, true);
         }
         self.settling.take(&mut self.writing.recorded);
         self.unsharing.take(&mut self.writing.unshared);
@@ -255,8 +255,10 @@ impl<W: World> Machine<W> {
         if core::mem::take(&mut self.control_on_checkpoint) {
             world.control_done(result.map(|()| None));
         }
-        if let Err(e) = result {
-            self.fail(world, e);
+        if !self.heal_written(world, result) {
+            if let Err(e) = result {
+                self.fail(world, e, false);
+            }
         }
     }
 
@@ -264,6 +266,7 @@ impl<W: World> Machine<W> {
     pub(crate) fn timer(&mut self) {
         self.idle_due |= core::mem::take(&mut self.idle_armed);
         self.stalled = false;
+        self.heal_timer();
     }
 
     /// Does all that can be done now. To be called after any event.

@@ -30,6 +30,10 @@ impl Filter {
         self.0.iter_mut().for_each(|word| *word = 0);
     }
 
+    fn fill(&mut self) {
+        self.0.iter_mut().for_each(|word| *word = u64::MAX);
+    }
+
     fn place(number: u64) -> (usize, u64) {
         // Fibonacci hashing spreads runs of neighbouring numbers over all words.
         let h = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
@@ -71,6 +75,12 @@ impl<Q: Fifo> Waiting<Q> {
     /// Something was recorded about the chunk with this number.
     pub(super) fn note(&mut self, chunk: u64) {
         self.chunks.insert(chunk);
+        self.busy = true;
+    }
+
+    /// Something was recorded about all chunks.
+    pub(super) fn note_all(&mut self) {
+        self.chunks.fill();
         self.busy = true;
     }
 
@@ -141,6 +151,12 @@ impl<Q: Fifo> Settling<Q> {
         self.next.since = self.next.since.max(since);
         self.next.busy = true;
         self.next.retry.push(bio);
+    }
+
+    /// Lets all who come wait for those who had looked when `since` was asked.
+    pub(super) fn wait_all(&mut self, since: Ticket) {
+        self.next.since = self.next.since.max(since);
+        self.next.note_all();
     }
 
     /// Moves those who need not wait any more to `retry`. Answers whether any wait is over.

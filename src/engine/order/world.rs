@@ -79,7 +79,7 @@ pub(crate) enum Mode {
     Full,
     /// The store is read-only.
     Ro,
-    /// The store cannot be written or trusted: snapshots answer EIO.
+    /// The store cannot be written or trusted: snapshots answer EIO. See [`heal`](super::heal).
     Fail,
 }
 
@@ -109,6 +109,8 @@ pub(crate) enum Control {
         /// Of the store.
         store: u64,
     },
+    /// What ids do not have a record for is lost: the origin was written without us.
+    LoseAll,
     /// Write a checkpoint. The tests ask for it.
     #[allow(dead_code)]
     Checkpoint,
@@ -152,6 +154,11 @@ pub(crate) trait World {
     /// Writes dirty metadata, flushes, and writes the checkpoint with FUA. Told by
     /// [`Machine::checkpoint_written`].
     fn write_checkpoint(&mut self, write: CheckpointWrite);
+    /// Writes a block of the store that changes nothing, to see whether it can be written. Told
+    /// by [`Machine::probed`].
+    fn probe_store(&mut self);
+    /// Writes the checkpoint alone, with FUA. Told by [`Machine::checkpoint_written`].
+    fn write_last_word(&mut self, write: CheckpointWrite);
     /// No live id needs `chunk` of the origin any more, durably.
     fn preserved(&mut self, chunk: Chunk);
     /// A snapshot was cut: what [`preserved`](Self::preserved) told before is void.
@@ -168,6 +175,9 @@ pub(crate) trait World {
     fn later(&mut self, ms: u32);
     /// The control command has ended; an id if it made one.
     fn control_done(&mut self, result: Result<Option<SnapId>>);
+    /// What no live id has a record for is lost: the records that would say it one by one cannot
+    /// be made.
+    fn all_lost(&mut self);
     /// The mode has changed.
     fn mode_changed(&mut self, mode: Mode, why: Error);
 }

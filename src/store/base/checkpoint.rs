@@ -9,7 +9,7 @@ use crate::store::{
     meta::FreeRoot,
     open::Identity,
     snaps::Roots,
-    CheckpointWrite,
+    CheckpointWrite, SnapId,
 };
 use kernel::prelude::*;
 
@@ -110,14 +110,50 @@ impl<B: Blocks> Base<B> {
         info.sweep_chunk = self.sweep_chunk.into();
     }
 
-    pub(in crate::store) fn checkpointed(&mut self, write: CheckpointWrite, result: Result) {
+    /// See [`ExceptionStore::give_up`](super::ExceptionStore::give_up).
+    pub(in crate::store) fn give_up(&mut self, lost: bool) -> Result<CheckpointWrite> {
+        if self.read_only {
+            return Err(EROFS);
+        }
+        let mut block = self.spare.take().ok_or(EBUSY)?;
+        self.meta.poison();
+        let nr = format::CHECKPOINT_NRS[1 - self.slot];
+        block.copy_from_slice(&self.durable[..]);
+        // The same epoch, so that the same log belongs to it.
+        let epoch = self.epoch;
+        format::set_header(&mut block, Kind::Checkpoint, &self.layout.uuid, nr, epoch);
+        let info = format::info_mut::<CheckpointInfo>(&mut block)?;
+        let mut flags = info.flags.get() | format::CHECKPOINT_LAST_WORD;
+        if self.needs_check {
+            flags |= format::CHECKPOINT_NEEDS_CHECK;
+        }
+        info.flags = flags.into();
+        if lost {
+            let newest = last_number(self.snaps.next_top());
+            info.lost_to = newest.max(info.lost_to.get()).into();
+        }
+        let blocks = self.meta.blocks();
+        format::seal(&mut block, |seed, data| blocks.crc32c(seed, data));
+        Ok(CheckpointWrite { nr, block })
+    }
+
+    pub(in crate::store) fn checkpointed(&mut self, mut write: CheckpointWrite, result: Result) {
         if result.is_ok() {
             self.slot = usize::from(write.nr == format::CHECKPOINT_NRS[1]);
             self.epoch = format::header(&write.block).epoch.get();
+            core::mem::swap(&mut self.durable, &mut write.block);
         }
         self.spare = Some(write.block);
         self.meta.thaw(result);
         self.log.thaw(result.is_ok());
         self.data.release(self.log.durable());
+    }
+}
+
+/// The largest number of an id below `next_top`.
+pub(super) fn last_number(next_top: u64) -> u64 {
+    match next_top.checked_sub(1).and_then(|n| u32::try_from(n).ok()) {
+        Some(n) if n != 0 => SnapId::top(n).0,
+        _ => 0,
     }
 }

@@ -3,7 +3,7 @@
 //! Recovery: the log is applied to the trees of the newest checkpoint, and the result becomes a
 //! checkpoint of its own.
 
-use super::Base;
+use super::{checkpoint::last_number, Base};
 use crate::store::{
     blocks::Blocks,
     format::RecordKind,
@@ -96,6 +96,9 @@ impl<B: Blocks> Base<B> {
         let place = log.position();
         log.check_end(meta.blocks(), self.epoch)
             .map_err(|e| damaged(e, "log", place))?;
+        // A last word may count an id that was given and not durable: it may be given again.
+        let newest = last_number(self.snaps.next_top());
+        self.lost_to = self.lost_to.min(newest);
         while let Some(id) = self.snaps.not_forgotten(&mut self.meta)? {
             self.meta.reserve(self.snaps.blocks_to_forget(), 0)?;
             let pass = self.sweep_pass - u64::from(self.sweep_chunk == 0);

@@ -15,6 +15,9 @@ pub(crate) const SUPER_NR: u64 = 0;
 /// The two places of checkpoints; a new one goes where the newest durable one is not.
 pub(crate) const CHECKPOINT_NRS: [u64; 2] = [8, 16];
 
+/// A block of the header that stays zero: written as it is, to see whether the device takes writes.
+pub(crate) const PROBE_NR: u64 = 24;
+
 /// Blocks of the header, all of which a store must own before it is formatted (128 KiB).
 pub(crate) const HEADER_BLOCKS: u64 = 32;
 
@@ -105,6 +108,9 @@ pub(crate) struct RootInfo {
 pub(crate) const CHECKPOINT_CLEAN: u64 = 1;
 /// Damage was seen; a checker should look at the store.
 pub(crate) const CHECKPOINT_NEEDS_CHECK: u64 = 2;
+/// Of two checkpoints of the same epoch this is the newer: the other one with a last word on what
+/// was lost, written by a store that could not go on.
+pub(crate) const CHECKPOINT_LAST_WORD: u64 = 4;
 
 /// Places of the origin that are sampled to know it again.
 pub(crate) const SAMPLES: usize = 64;

@@ -147,6 +147,10 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
         self.base.geometry()
     }
 
+    fn uuid(&self) -> [u8; 16] {
+        self.base.layout.uuid
+    }
+
     fn is_poisoned(&self) -> bool {
         self.base.meta.is_poisoned()
     }
@@ -302,6 +306,10 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
     fn checkpoint(&mut self, clean: Option<&Identity>) -> Result<CheckpointWrite> {
         let root = self.root();
         self.base.checkpoint(root, clean)
+    }
+
+    fn give_up(&mut self, lost: bool) -> Result<CheckpointWrite> {
+        self.base.give_up(lost)
     }
 
     fn checkpointed(&mut self, write: CheckpointWrite, result: Result) {

@@ -74,6 +74,11 @@ pub(super) struct Desk {
     pub(super) copies: BTreeMap<usize, Copy>,
     pub(super) log: Option<LogWrite>,
     pub(super) checkpoint: Option<CheckpointWrite>,
+    /// Tries of the store that have not ended.
+    pub(super) probes: usize,
+    pub(super) last_word: Option<CheckpointWrite>,
+    /// Times that all was lost.
+    pub(super) losses: usize,
     pub(super) preserved: Vec<Chunk>,
     pub(super) cuts: Vec<SnapId>,
     /// The shortest time asked for.
@@ -139,6 +144,18 @@ impl World for Desk {
 
     fn write_checkpoint(&mut self, write: CheckpointWrite) {
         assert!(self.checkpoint.replace(write).is_none(), "two checkpoints");
+    }
+
+    fn probe_store(&mut self) {
+        self.probes += 1;
+    }
+
+    fn write_last_word(&mut self, write: CheckpointWrite) {
+        assert!(self.checkpoint.is_none() && self.last_word.replace(write).is_none());
+    }
+
+    fn all_lost(&mut self) {
+        self.losses += 1;
     }
 
     fn preserved(&mut self, chunk: Chunk) {
@@ -404,6 +421,22 @@ impl Bench {
         self.run();
     }
 
+    /// The store was tried.
+    pub(super) fn end_probe(&mut self, result: Result) {
+        assert_eq!(self.desk.probes, 1, "no probe");
+        self.desk.probes = 0;
+        self.machine.probed(&mut self.desk, result);
+        self.run();
+    }
+
+    /// The last word has been written.
+    pub(super) fn end_last_word(&mut self, result: Result) {
+        let write = self.desk.last_word.take().expect("no last word");
+        self.machine
+            .checkpoint_written(&mut self.desk, write, result);
+        self.run();
+    }
+
     /// The time is over.
     pub(super) fn timer(&mut self) {
         assert!(self.desk.later.take().is_some(), "no timer");
@@ -436,13 +469,21 @@ impl Bench {
                 self.end_log(Ok(()));
             } else if self.desk.checkpoint.is_some() {
                 self.end_checkpoint(Ok(()));
+            } else if self.desk.probes > 0 {
+                self.end_probe(Ok(()));
+            } else if self.desk.last_word.is_some() {
+                self.end_last_word(Ok(()));
             } else if self.desk.later.is_some() {
                 self.timer();
             } else {
                 return;
             }
         }
-        panic!("never comes to rest");
+        panic!(
+            "never comes to rest: mode {:?}, open {:?}",
+            self.machine.mode(),
+            self.open()
+        );
     }
 
     /// Bios that have not ended.

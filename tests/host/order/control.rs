@@ -120,12 +120,14 @@ fn a_close_goes_on_when_only_a_wait_for_older_reads_is_over() {
 }
 
 #[test]
-fn a_close_in_mode_fail_writes_nothing() {
+fn a_close_in_mode_fail_writes_nothing_to_a_device_that_is_gone() {
     let mut b = bench(1);
     b.write(1);
     b.end_copy(Copied::Good);
     b.end_log(Err(EIO));
+    b.end_probe(Err(EIO));
     b.close();
+    b.end_probe(Err(EIO));
     assert!(b.desk.checkpoint.is_none());
     assert_eq!(b.desk.control, [Err(EIO)]);
 }

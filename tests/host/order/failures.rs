@@ -3,7 +3,7 @@
 //! Copies, log writes, checkpoints and calls of the store that fail.
 
 use super::bench::{bench, bench_of, snap, At, Bench};
-use crate::engine::order::{Copied, Mode, Op};
+use crate::engine::order::{Control, Copied, Mode, Op};
 use kernel::prelude::*;
 
 fn with_policy(preserve: bool) -> Bench {
@@ -96,7 +96,7 @@ fn a_failed_overwrite_fails_nobody_else() {
 }
 
 #[test]
-fn a_failed_log_write_ends_the_store_and_hangs_nobody() {
+fn a_failed_log_write_is_healed_by_a_checkpoint_and_hangs_nobody() {
     for preserve in [true, false] {
         let mut b = with_policy(preserve);
         let in_write = b.write(1);
@@ -110,18 +110,183 @@ fn a_failed_log_write_ends_the_store_and_hangs_nobody() {
         let flush = b.flush(snap(1));
         b.end_log(Err(EIO));
         assert_eq!(b.desk.modes, [Mode::Fail]);
-        b.finish();
-        for n in [in_write, behind, copying] {
-            let want = if preserve { Err(EIO) } else { Ok(()) };
-            assert_eq!(b.at(n), At::Done(want));
-        }
         for n in [fua, flush] {
             assert_eq!(b.at(n), At::Done(Err(EIO)));
         }
         let (read, write) = (b.read(snap(1), 9), b.write_part(snap(1), 9));
         assert_eq!(b.at(read), At::Done(Err(EIO)));
         assert_eq!(b.at(write), At::Done(Err(EIO)));
-        assert!(b.open().is_empty());
+        // No origin write goes on before the outcome is known.
+        for n in [in_write, behind] {
+            assert_eq!(b.at(n), At::Machine);
+        }
+        b.end_probe(Ok(()));
+        b.end_checkpoint(Ok(()));
+        assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+        b.finish();
+        for n in [in_write, behind, copying] {
+            assert!(b.is_good(n));
+        }
+        // What was copied is there, and so is what was not.
+        for chunk in [1, 2, 3, 9] {
+            let read = b.read(snap(1), chunk);
+            assert!(matches!(b.at(read), At::Store(_)) == (chunk != 9));
+        }
+        assert_eq!(b.desk.losses, 0);
+    }
+}
+
+#[test]
+fn after_a_heal_older_reads_are_still_waited_for() {
+    let mut b = with_policy(true);
+    let read = b.read(snap(1), 1);
+    let n = b.write(1);
+    b.end_copy(Copied::Good);
+    b.end_log(Err(EIO));
+    b.end_probe(Ok(()));
+    b.end_checkpoint(Ok(()));
+    assert_eq!(b.at(n), At::Machine);
+    b.end_bio(read);
+    assert_eq!(b.at(n), At::Origin);
+}
+
+#[test]
+fn while_the_device_is_away_the_policy_says_what_becomes_of_writes() {
+    for preserve in [true, false] {
+        let mut b = with_policy(preserve);
+        let n = b.write(1);
+        b.end_copy(Copied::Good);
+        b.end_log(Err(EIO));
+        b.end_probe(Err(EIO));
+        let later = b.write(2);
+        for n in [n, later] {
+            match preserve {
+                true => assert_eq!(b.at(n), At::Done(Err(EIO))),
+                false => assert_eq!(b.at(n), At::Origin),
+            }
+        }
+        for _ in 0..3 {
+            b.timer();
+            b.end_probe(Err(EIO));
+        }
+        b.timer();
+        b.end_probe(Ok(()));
+        b.end_checkpoint(Ok(()));
+        assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+        // What went on without its copy is lost, as is all else that the origin still held.
+        let read = b.read(snap(1), 5);
+        match preserve {
+            true => assert_eq!(b.at(read), At::Origin),
+            false => assert_eq!(b.at(read), At::Done(Err(EIO))),
+        }
+        assert_eq!(b.desk.losses, usize::from(!preserve));
+        b.create(1);
+        let new = b.write(1);
+        b.end_copy(Copied::Good);
+        b.finish();
+        assert!(b.is_good(new));
+        let read = b.read(snap(3), 1);
+        assert!(matches!(b.at(read), At::Store(_)));
+    }
+}
+
+#[test]
+fn a_write_that_comes_during_a_heal_waits_for_it() {
+    let mut b = with_policy(false);
+    b.write(1);
+    b.end_copy(Copied::Good);
+    let fua = b.submit(snap(1), Op::Write, 4, true, true);
+    b.run();
+    b.end_log(Err(EIO));
+    b.end_probe(Err(EIO));
+    // What was parked went on, and is done; a second store has nothing exposed yet.
+    b.finish();
+    assert!(b.is_good(0) && b.open().is_empty() && !b.is_good(fua));
+
+    let mut b = with_policy(false);
+    let name = Control::Name {
+        id: crate::store::SnapId::top(1),
+        name: [0; 64],
+    };
+    b.control(name);
+    b.end_log(Err(EIO));
+    b.end_probe(Err(EIO));
+    b.timer();
+    b.end_probe(Ok(()));
+    let n = b.write(1);
+    assert_eq!(b.at(n), At::Machine);
+    b.end_checkpoint(Ok(()));
+    b.finish();
+    assert!(b.is_good(n));
+    let read = b.read(snap(1), 1);
+    assert!(matches!(b.at(read), At::Store(_)));
+    assert_eq!(b.desk.losses, 0);
+}
+
+#[test]
+fn a_failed_checkpoint_ends_in_a_last_word_when_a_write_must_go_on() {
+    for preserve in [true, false] {
+        let mut b = with_policy(preserve);
+        b.control(Control::Checkpoint);
+        b.end_checkpoint(Err(EIO));
+        assert_eq!(b.desk.modes, [Mode::Fail]);
+        // Nothing is lost as long as nobody writes.
+        assert_eq!((b.desk.probes, b.desk.losses), (0, 0));
+        let n = b.write(1);
+        if preserve {
+            assert_eq!(b.at(n), At::Done(Err(EIO)));
+            continue;
+        }
+        assert_eq!(b.at(n), At::Machine);
+        b.end_probe(Ok(()));
+        assert_eq!(b.at(n), At::Machine);
+        b.end_last_word(Ok(()));
+        assert_eq!((b.at(n), b.desk.losses), (At::Origin, 1));
+        b.finish();
+        assert_eq!(b.desk.modes, [Mode::Fail]);
+    }
+}
+
+#[test]
+fn a_last_word_is_tried_until_it_is_written() {
+    let mut b = with_policy(false);
+    b.control(Control::Checkpoint);
+    b.end_checkpoint(Err(EIO));
+    let n = b.write(1);
+    b.end_probe(Ok(()));
+    b.end_last_word(Err(EIO));
+    assert_eq!(b.at(n), At::Origin);
+    b.timer();
+    b.end_probe(Err(EIO));
+    b.timer();
+    b.end_probe(Ok(()));
+    b.end_last_word(Ok(()));
+    assert_eq!(b.desk.losses, 1);
+    b.end_bio(n);
+    // A close has nothing left to say, and is told that the store is not clean.
+    b.close();
+    assert_eq!(b.desk.control.pop(), Some(Err(EIO)));
+}
+
+#[test]
+fn a_close_tries_once_more() {
+    for good in [true, false] {
+        let mut b = with_policy(true);
+        let n = b.write(1);
+        b.end_copy(Copied::Good);
+        b.end_log(Err(EIO));
+        b.end_probe(Err(EIO));
+        assert_eq!(b.at(n), At::Done(Err(EIO)));
+        b.close();
+        if good {
+            b.end_probe(Ok(()));
+            b.end_checkpoint(Ok(()));
+            b.end_checkpoint(Ok(()));
+            assert_eq!(b.desk.control.pop(), Some(Ok(None)));
+        } else {
+            b.end_probe(Err(EIO));
+            assert_eq!(b.desk.control.pop(), Some(Err(EIO)));
+        }
     }
 }
 
@@ -132,6 +297,7 @@ fn in_mode_fail_older_reads_are_still_waited_for() {
     b.write(2);
     b.end_copy(Copied::Good);
     b.end_log(Err(EIO));
+    b.end_probe(Err(EIO));
     let n = b.write(1);
     assert_eq!(b.at(n), At::Machine);
     b.end_bio(read);
@@ -145,12 +311,13 @@ fn a_batch_that_cannot_be_sealed_ends_the_store_and_hangs_nobody() {
         b.faults.add("seal", EIO);
         let n = b.write(1);
         b.end_copy(Copied::Good);
-        let want = if preserve {
-            At::Done(Err(EIO))
+        if preserve {
+            assert_eq!(b.at(n), At::Done(Err(EIO)));
         } else {
-            At::Origin
-        };
-        assert_eq!(b.at(n), want);
+            b.end_probe(Ok(()));
+            b.end_last_word(Ok(()));
+            assert_eq!(b.at(n), At::Origin);
+        }
     }
 }
 
@@ -163,9 +330,27 @@ fn a_checkpoint_that_cannot_start_ends_the_store_and_hangs_nobody() {
     b.faults.add("add_next_remap", EAGAIN);
     let stalled = b.write(2);
     assert_eq!(b.desk.modes, [Mode::Fail]);
-    assert_eq!(b.at(stalled), At::Origin);
     b.finish();
-    assert!(b.is_good(n));
+    assert!(b.is_good(n) && b.is_good(stalled));
+    assert_eq!(b.desk.losses, 1);
+}
+
+#[test]
+fn when_no_loss_can_be_recorded_any_more_all_is_lost_in_one_record() {
+    let mut b = bench_of(false, 0);
+    b.create(2);
+    b.faults.add("record_lost", ENOSPC);
+    let (n, other) = (b.write(1), b.write(2));
+    // All wait for that record, since it is about every chunk.
+    assert_eq!((b.at(n), b.at(other)), (At::Machine, At::Machine));
+    b.finish();
+    assert!(b.is_good(n) && b.is_good(other));
+    assert_eq!(
+        (b.desk.losses, b.desk.modes.contains(&Mode::Fail)),
+        (1, false)
+    );
+    let read = b.read(snap(1), 7);
+    assert_eq!(b.at(read), At::Done(Err(EIO)));
 }
 
 #[test]

@@ -119,6 +119,7 @@ pub(crate) fn compare(
         let content = read_all(*id, &snap, origin, shared, store)?;
         snap.cells = Cells::new(content);
         snap.certain = true;
+        snap.exposed.clear();
         snap.names = vec![name];
         found.snaps.insert(*id, snap);
     }
@@ -151,6 +152,11 @@ fn read_all(
         for i in 0..len {
             let sector = start + i;
             let seen = match value {
+                None if snap.exposed.contains(&chunk) => {
+                    // The machine stopped before it could write the loss down.
+                    content.push(origin.read(sector, 1)[0].token().unwrap_or(0));
+                    continue;
+                }
                 None => origin.read(sector, 1)[0].token(),
                 Some(Value::Chunk(dest)) => {
                     let at = geometry.data_start + dest.0 * chunk_len + i;

@@ -174,7 +174,7 @@ impl Sim {
         true
     }
 
-    fn write_checkpoint_block(&mut self) {
+    pub(super) fn write_checkpoint_block(&mut self) {
         let Some(checkpoint) = &self.checkpoint else {
             return;
         };
@@ -247,6 +247,8 @@ impl Sim {
         windows.hit(Window::DirtyWrites, dirty);
         windows.hit(Window::CheckpointAndLog, log && (checkpoint || dirty));
         windows.hit(Window::Broken, self.broken);
+        windows.hit(Window::Healed, self.healed);
+        windows.hit(Window::LastWord, self.last_word);
         windows.hit(Window::Sweeping, self.sweeping);
         windows.hit(Window::Wrapped, self.wrapped);
         windows.hit(Window::Reused, self.reused);

@@ -92,9 +92,8 @@ impl Config {
     /// A configuration of any kind.
     pub(crate) fn random(rng: &mut Rng) -> Self {
         let mut config = Self::usual(rng);
-        if config.preserve_on_error && rng.one_in(3) {
-            // The other policy gives up the snapshots then, and nothing could be checked.
-            config.meta_errors = 25;
+        if rng.one_in(4) {
+            config.meta_errors = [25, 100][rng.below(2)];
         }
         if rng.one_in(6) {
             // Few chunks and snapshots, so that everything meets.

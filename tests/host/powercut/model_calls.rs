@@ -2,7 +2,7 @@
 
 //! The calls of the store of plain collections.
 
-use super::model_store::{block, padded, ModelStore, LOG_START, MAGIC};
+use super::model_store::{block, padded, words, ModelStore, LAST_WORD, LOG_START, MAGIC};
 use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity,
     LogWrite, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
@@ -20,6 +20,10 @@ impl ExceptionStore for ModelStore {
         }
     }
 
+    fn uuid(&self) -> [u8; 16] {
+        [0; 16]
+    }
+
     fn is_poisoned(&self) -> bool {
         self.poisoned
     }
@@ -35,7 +39,8 @@ impl ExceptionStore for ModelStore {
             return Err(EINVAL);
         };
         let row = self.state.map.get(&chunk.0);
-        let has = |id: &u64| row.is_some_and(|row| row.contains_key(id));
+        let lost_to = self.state.lost_to;
+        let has = |id: &u64| *id <= lost_to || row.is_some_and(|row| row.contains_key(id));
         let mut ids = self.state.live.range(from..).map(|(id, _)| *id);
         let Some(first) = ids.by_ref().find(|id| !has(id)) else {
             return Ok(None);
@@ -111,7 +116,7 @@ impl ExceptionStore for ModelStore {
         let (a, b) = remap.ids.parts();
         for id in &live {
             // A copy for the origin never replaces what a snapshot has.
-            assert!(a == b || self.state.value(remap.chunk, *id).is_none());
+            assert!(a == b || self.state.own(remap.chunk, *id).is_none());
             self.put(remap.chunk, *id, Value::Chunk(remap.dest));
         }
         self.planned.remove(&remap.dest.0);
@@ -129,14 +134,19 @@ impl ExceptionStore for ModelStore {
         self.faults.check("record_lost")?;
         self.note()?;
         for id in self.live_in(ids) {
-            assert!(self.state.value(chunk, id).is_none(), "not lost at all");
+            assert!(self.state.own(chunk, id).is_none(), "not lost at all");
             self.put(chunk, id, Value::Lost);
         }
         Ok(())
     }
 
     fn record_all_lost(&mut self) -> Result {
-        Err(EINVAL)
+        self.faults.check("record_all_lost")?;
+        if !self.doubt {
+            self.note()?;
+        }
+        self.state.lose_all();
+        Ok(())
     }
 
     fn record_zero(&mut self, chunk: Chunk, id: SnapId) -> Result {
@@ -193,7 +203,10 @@ impl ExceptionStore for ModelStore {
         self.out = false;
         match result {
             Ok(()) => self.durable = write.seq + 1,
-            Err(_) => self.doubt = true,
+            Err(_) => {
+                self.doubt = true;
+                self.doubt_end = write.seq + 1;
+            }
         }
         self.reclaim();
     }
@@ -218,11 +231,28 @@ impl ExceptionStore for ModelStore {
         })
     }
 
-    fn checkpointed(&mut self, _write: CheckpointWrite, result: Result) {
+    fn give_up(&mut self, lost: bool) -> Result<CheckpointWrite> {
+        self.faults.check("give_up")?;
+        self.poisoned = true;
+        let [_, epoch, index, seq] = self.checkpoint;
+        let words = [LAST_WORD[usize::from(lost)], epoch, index, seq];
+        let mut buf = KBox::<Block>::zeroed(GFP_KERNEL)?;
+        *buf = block(words);
+        Ok(CheckpointWrite {
+            nr: 8 + (epoch + 1) % 2 * 8,
+            block: buf,
+        })
+    }
+
+    fn checkpointed(&mut self, write: CheckpointWrite, result: Result) {
+        self.poisoned |= result.is_err();
+        if result.is_ok() {
+            self.checkpoint = words(&write.block).expect("a checkpoint");
+        }
         if let (Some(seq), Ok(())) = (self.frozen.take(), result) {
             self.tail = seq;
             self.durable = self.durable.max(seq);
-            self.doubt = false;
+            self.doubt &= self.doubt_end > seq;
             self.reclaim();
         }
     }

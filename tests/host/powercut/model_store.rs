@@ -28,11 +28,24 @@ pub(super) struct State {
     pub(super) dying: BTreeSet<u64>,
     /// Chunk, then id: what it holds.
     pub(super) map: BTreeMap<u64, BTreeMap<u64, Value>>,
+    /// What ids up to this have no value for is lost.
+    pub(super) lost_to: u64,
 }
 
 impl State {
     pub(super) fn value(&self, chunk: Chunk, id: u64) -> Option<Value> {
+        let own = self.own(chunk, id);
+        own.or((id <= self.lost_to).then_some(Value::Lost))
+    }
+
+    pub(super) fn own(&self, chunk: Chunk, id: u64) -> Option<Value> {
         self.map.get(&chunk.0)?.get(&id).copied()
+    }
+
+    /// All ids that there are have lost what they have no value for.
+    pub(super) fn lose_all(&mut self) {
+        let newest = self.live.keys().next_back();
+        self.lost_to = self.lost_to.max(newest.copied().unwrap_or(0));
     }
 
     /// Whether another id than `id` has this value at `chunk`.
@@ -93,6 +106,8 @@ pub(crate) struct Sizes {
 
 pub(super) const LOG_START: u64 = 24;
 pub(super) const MAGIC: u64 = 0x6d6f_6465_6c20_2121;
+/// Of a last word, without and with a loss.
+pub(super) const LAST_WORD: [u64; 2] = [MAGIC + 1, MAGIC + 2];
 
 impl Sizes {
     /// Sector at which the data begins.
@@ -158,9 +173,13 @@ pub(crate) struct ModelStore {
     /// Commits below this are durable.
     pub(super) durable: u64,
     pub(super) epoch: u64,
+    /// The newest durable checkpoint.
+    pub(super) checkpoint: [u64; 4],
     pub(super) out: bool,
     pub(super) frozen: Option<u64>,
+    /// A log write failed, and what it held is in no durable checkpoint; where it ended.
     pub(super) doubt: bool,
+    pub(super) doubt_end: u64,
     pub(super) poisoned: bool,
     /// What shall go wrong.
     pub(crate) faults: Faults,
@@ -181,16 +200,20 @@ impl ModelStore {
     /// The store that `shared` leads to.
     pub(crate) fn open(shared: &Shared, sizes: Sizes, history: &History) -> Result<Self> {
         let mut shared = shared.clone();
-        let mut best = [0; 4];
+        let mut best = [0u64; 4];
         let mut buf = [0; 4096];
         for nr in [8, 16] {
             shared.read_raw(nr, &mut buf)?;
             match words(&buf) {
-                Some(words) if words[0] == MAGIC && words[1] > best[1] => best = words,
+                Some(words) if (MAGIC..=LAST_WORD[1]).contains(&words[0]) => {
+                    if (words[1], words[0]) > (best[1], best[0]) {
+                        best = words;
+                    }
+                }
                 _ => {}
             }
         }
-        let [_, epoch, mut index, mut seq] = best;
+        let [magic, epoch, mut index, mut seq] = best;
         loop {
             shared.read_raw(LOG_START + seq % sizes.log_len, &mut buf)?;
             match words(&buf) {
@@ -199,10 +222,17 @@ impl ModelStore {
             }
             seq += 1;
         }
+        let mut states = history.lock().unwrap();
+        let mut state = states[index as usize].0.clone();
+        if magic == LAST_WORD[1] {
+            state.lose_all();
+            states.push(State_(state.clone()));
+            index = states.len() as u64 - 1;
+        }
+        drop(states);
         let epoch = epoch + 1;
-        let words = [MAGIC, epoch, index, seq];
-        shared.write_raw(8 + epoch % 2 * 8, &block(words))?;
-        let mut state = history.lock().unwrap()[index as usize].0.clone();
+        let checkpoint = [MAGIC, epoch, index, seq];
+        shared.write_raw(8 + epoch % 2 * 8, &block(checkpoint))?;
         for id in std::mem::take(&mut state.dying) {
             state.live.remove(&id);
             for row in state.map.values_mut() {
@@ -223,9 +253,11 @@ impl ModelStore {
             tail: seq,
             durable: seq,
             epoch,
+            checkpoint,
             out: false,
             frozen: None,
             doubt: false,
+            doubt_end: 0,
             poisoned: false,
             faults: Faults::default(),
         })

@@ -123,6 +123,9 @@ pub(crate) struct Snap {
     pub(crate) names: Vec<u64>,
     /// Chunks that may be lost, where the policy allows that.
     pub(crate) lost: BTreeSet<u64>,
+    /// Chunks of the origin that were written in mode `fail` since: what is shared of them is
+    /// anything until the loss is durable.
+    pub(crate) exposed: BTreeSet<u64>,
 }
 
 /// All of it.
@@ -150,6 +153,7 @@ impl Oracle {
             certain: false,
             names: vec![name],
             lost: BTreeSet::new(),
+            exposed: BTreeSet::new(),
         };
         assert!(self.snaps.insert(id, snap).is_none(), "id given again");
     }

@@ -158,12 +158,20 @@ impl Run {
             }
             Told::Copied(slot, copied) => machine.copied(sim, slot, copied),
             Told::Overwritten(slot, bio, result) => machine.overwritten(sim, slot, bio, result),
-            Told::Log(write, result) => machine.log_written(sim, write, result),
+            Told::Log(write, result) => {
+                sim.checkpointed = false;
+                if sim.unsaid && result.is_ok() {
+                    sim.said();
+                }
+                machine.log_written(sim, write, result);
+            }
             Told::Checkpoint(result) => {
+                sim.checkpointed = result.is_ok();
                 if let Some(checkpoint) = sim.checkpoint.take() {
                     machine.checkpoint_written(sim, checkpoint.write, result);
                 }
             }
+            Told::Probed(result) => machine.probed(sim, result),
             Told::Control(control) => {
                 if let Err(e) = machine.control(control) {
                     sim.wrong(format!("control refused: {e:?}"));

@@ -130,6 +130,8 @@ pub(crate) enum Told {
     Log(LogWrite, Result),
     /// The checkpoint has been written.
     Checkpoint(Result),
+    /// The store was tried.
+    Probed(Result),
     /// A command has arrived.
     Control(Control),
 }
@@ -184,6 +186,14 @@ pub(crate) struct Sim {
     pub(crate) meta_errors: usize,
     /// One has failed: the store is out of order until the next load.
     pub(crate) broken: bool,
+    /// It has come back from that.
+    pub(crate) healed: bool,
+    /// The last write of metadata that ended was a checkpoint.
+    pub(crate) checkpointed: bool,
+    /// The loss of all is in the log write to come.
+    pub(crate) unsaid: bool,
+    /// A last word was sent.
+    pub(crate) last_word: bool,
     pub(crate) oracle: Oracle,
     /// Recorded destinations so far; one of them was written again.
     pub(crate) dests: BTreeSet<u64>,
@@ -245,6 +255,10 @@ impl Sim {
             errors: 0,
             meta_errors: 0,
             broken: false,
+            healed: false,
+            checkpointed: false,
+            unsaid: false,
+            last_word: false,
             oracle,
             dests: BTreeSet::new(),
             reused: false,
@@ -368,6 +382,14 @@ impl Sim {
         }
     }
 
+    /// What snapshots share of the origin may be lost.
+    pub(super) fn lose_all(&mut self) {
+        let chunks = self.origin.len().div_ceil(self.chunk());
+        for chunk in 0..chunks {
+            self.lose(chunk);
+        }
+    }
+
     /// How the copy of a chunk ends.
     pub(crate) fn copy_result(&mut self, chunk: u64, from: Source) -> Copied {
         if self.errors == 0 || !self.rng.one_in(self.errors) {
@@ -471,6 +493,14 @@ impl Sim {
         }
         device.disk.complete(id);
         Ok(())
+    }
+
+    /// What went on in mode `fail` is known to be lost.
+    pub(super) fn said(&mut self) {
+        self.unsaid = false;
+        for snap in self.oracle.snaps.values_mut() {
+            snap.exposed.clear();
+        }
     }
 
     /// Errors are right only where the store was full or content may be lost.

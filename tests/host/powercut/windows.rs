@@ -43,6 +43,8 @@ windows! {
     Sweeping "sweep of deleted snapshots",
     Closing "close on the way",
     Broken "after a failed log or checkpoint write",
+    Healed "after a heal from that",
+    LastWord "last word on its way",
     EightDests "copy with eight destinations",
 }
 

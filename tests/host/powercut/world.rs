@@ -36,6 +36,13 @@ impl World for Sim {
     fn to_origin(&mut self, bio: Bio) {
         let data = self.data(&bio);
         let info = &self.bios[bio.0];
+        if self.mode == Mode::Fail && info.protected {
+            let chunk = info.chunk;
+            for snap in self.oracle.snaps.values_mut() {
+                snap.exposed.insert(chunk);
+            }
+        }
+        let info = &self.bios[bio.0];
         let start = info.chunk * self.chunk() + info.first;
         let id = self.origin.submit(start, data, info.fua);
         self.note("to origin", bio.0 as u64, start);
@@ -134,11 +141,37 @@ impl World for Sim {
     fn write_checkpoint(&mut self, write: CheckpointWrite) {
         let todo = self.store.lock().unwritten();
         self.note("checkpoint", write.nr, todo.len() as u64);
+        if self.oracle.snaps.values().any(|s| !s.exposed.is_empty()) {
+            // From here on a cut may find that all is lost.
+            self.lose_all();
+        }
         self.checkpoint = Some(Checkpoint {
             write,
             todo,
             flushing: false,
         });
+    }
+
+    fn probe_store(&mut self) {
+        let result = match self.meta_errors > 0 && self.rng.one_in(4) {
+            true => Err(EIO),
+            false => Ok(()),
+        };
+        self.note("probe", u64::from(result.is_err()), 0);
+        self.inbox.push_back(Told::Probed(result));
+    }
+
+    fn write_last_word(&mut self, write: CheckpointWrite) {
+        self.note("last word", write.nr, 0);
+        self.last_word = true;
+        self.checkpoint = Some(Checkpoint {
+            write,
+            todo: Vec::new(),
+            flushing: true,
+        });
+        self.write_checkpoint_block();
+        // From here on a cut may find it.
+        self.lose_all();
     }
 
     fn preserved(&mut self, chunk: Chunk) {
@@ -190,8 +223,25 @@ impl World for Sim {
         }
     }
 
+    fn all_lost(&mut self) {
+        self.note("all lost", 0, 0);
+        if !self.lossy || !(self.was_full || self.broken) {
+            self.wrong("lost for no reason".into());
+        }
+        self.lose_all();
+        self.unsaid = self.broken && !self.checkpointed;
+        if self.broken && !self.unsaid {
+            // That is durable.
+            self.said();
+        }
+    }
+
     fn mode_changed(&mut self, mode: Mode, why: Error) {
         self.note("mode", mode as u64, why.to_errno() as u64);
+        if self.mode == Mode::Fail && mode == Mode::Rw {
+            self.broken = false;
+            self.healed = true;
+        }
         self.mode = mode;
         if mode == Mode::Full && !std::mem::replace(&mut self.was_full, true) {
             let waits = |info: &&BioInfo| info.protected && !info.ended;

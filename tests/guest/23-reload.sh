@@ -1,0 +1,75 @@
+#!/bin/bash
+# Tables that do not fit what runs: another mode, a shorter one, a snapshot whose
+# origin came back with another store.
+. ./lib.sh
+plan 29
+
+make_small 16 64 32
+size=$(sectors /dev/o)
+write_pattern /dev/mapper/ms 0 1024 1
+take_snapshot ms > /dev/null
+write_pattern /dev/mapper/ms 0 64 2
+read_ms() { dd if=/dev/mapper/ms of=/dev/null bs=4k count=1 iflag=direct status=none; }
+write_ms() { dd if=/dev/zero of=/dev/mapper/ms bs=4k count=1 seek=100 oflag=direct status=none; }
+reload() { dmsetup reload "$@" ms --table "$(ms_table /dev/o /dev/s 32)" && dmsetup resume ms; }
+
+# Read-only over read-write, and back.
+dmesg_mark
+ok "a read-only table over a read-write one" reload --readonly
+ok "reads go on" read_ms
+fails_with "writes do not" EPERM write_ms
+ok "back to read-write" reload
+ok "writes go on" write_pattern /dev/mapper/ms 64 16 3
+make_snap snap /dev/o 1
+ok "the snapshot is as it was" check_pattern /dev/mapper/snap 0 1024 1
+dmsetup remove snap
+
+# Read-write over read-only: the store was opened to be read.
+dmsetup remove ms
+ok "the device is loaded read-only" dmsetup create --readonly ms --table "$(ms_table /dev/o /dev/s 32)"
+is "its mode is ro" "$(ms_status ms mode)" ro
+fails_with "no snapshot can be asked for" EROFS message ms create
+dmesg_mark
+fails_with "a read-write table is refused" EROFS dmsetup reload ms --table "$(ms_table /dev/o /dev/s 32)"
+is "with one line" "$(our_lines | wc -l)" 1
+like "that says the way out" "$(our_lines)" "create it read-write"
+ok "the read-only one goes on" read_ms
+ok "as does the same table again" reload --readonly
+make_snap_ro() { dmsetup create --readonly snap --table "0 $size multisnap-snap /dev/o 1"; }
+ok "its snapshot is loaded" make_snap_ro
+ok "and read" check_pattern /dev/mapper/snap 0 1024 1
+dmsetup remove snap
+dmsetup remove ms
+make_ms ms /dev/o /dev/s 32
+
+# A shorter table.
+dmesg_mark
+fails_with "a shorter table is refused while the device is live" EINVAL \
+	dmsetup reload ms --table "0 $((size / 2)) multisnapshot /dev/o /dev/s 32 0 btree 0"
+like "with both numbers" "$(our_lines)" "$((size / 2)) .* $size"
+is "the table is what it was" "$(dmsetup table ms | cut -d' ' -f2)" "$size"
+
+# The origin comes back with another store, in which the same id is something else.
+make_snap snap /dev/o 1
+dmsetup remove ms
+make_nullblk other 64
+ok "the origin is loaded with another store" make_ms ms /dev/o /dev/other 32
+is "in which the id exists too" "$(take_snapshot ms)" 1
+fails_with "the snapshot of the first store says EIO" EIO \
+	dd if=/dev/mapper/snap of=/tmp/out bs=4k count=1 iflag=direct
+is "and that its origin is not there" "$(dmsetup status snap | cut -d' ' -f4)" no-origin
+make_snap snap2 /dev/o 1
+ok "that of the other one is read" dd if=/dev/mapper/snap2 of=/tmp/out bs=4k count=1 iflag=direct status=none
+dmsetup remove snap2
+ok "the origin is removed with the first snapshot still there" within 20 dmsetup remove ms
+ok "and comes back with the first store" make_ms ms /dev/o /dev/s 32
+ok "in which the snapshot is right" check_pattern /dev/mapper/snap 100 900 1
+dmsetup remove snap
+
+# A create that cannot be is told once.
+dmsetup suspend ms
+ok "a suspended device cuts at once" message ms create
+dmsetup resume ms
+is "and a resumed one does not" "$(message ms create > /dev/null; ms_status ms pending)" 3
+message ms cancel
+cleanup
