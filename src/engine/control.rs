@@ -80,6 +80,11 @@ impl Control {
         Ok(self.open.push((id, 1), GFP_KERNEL)?)
     }
 
+    /// Whether a target of the snapshot exists.
+    fn is_open(&self, id: SnapId) -> bool {
+        self.open.iter().any(|e| e.0 == id)
+    }
+
     /// It is gone.
     pub(super) fn closed(&mut self, id: SnapId) {
         if let Some(at) = self.open.iter().position(|e| e.0 == id) {
@@ -245,7 +250,21 @@ impl OriginTarget {
                 list(engine, from, max, out)
                     .map_err(|e| Refused::Errno("the store cannot be read", e))?;
             }
-            b"create_subsnap" | b"delete" => return Err(Wrong::NotYet(verb).into()),
+            b"create_subsnap" => {
+                let parent = args::id(arg(1, "the snapshot id")?)?;
+                at_most(3)?;
+                let name = match args.get(2) {
+                    Some(name) => args::name(name)?,
+                    None => [0; NAME_LEN],
+                };
+                let id = self.create(engine, Some(parent), name)?;
+                let _ = write!(out, "{id}");
+            }
+            b"delete" => {
+                let id = args::id(arg(1, "the snapshot id")?)?;
+                at_most(2)?;
+                self.delete(engine, id)?;
+            }
             _ => return Err(Wrong::Unknown("message", verb).into()),
         }
         Ok(())
@@ -279,7 +298,13 @@ impl OriginTarget {
         }
         let id = engine
             .with_store(|store| store.next_id(parent))
-            .map_err(|e| Refused::Errno("no snapshot can be created", e))?;
+            .map_err(|e| match parent {
+                Some(parent) if e == ENOENT => Refused::Id("does not exist", parent, e),
+                Some(parent) if e == EINVAL => {
+                    Refused::Id("is a snapshot of a snapshot: it can have none", parent, e)
+                }
+                _ => Refused::Errno("no snapshot can be created: ids have run out", e),
+            })?;
         let pending = Pending { id, parent, name };
         if control.suspended && self.handle.is_suspended() {
             return cut(&self.user, engine, &self.handle, pending)
@@ -288,6 +313,21 @@ impl OriginTarget {
         control.pending = Some(pending);
         self.user.brief.lock().pending = Some(id);
         Ok(id)
+    }
+
+    fn delete(&self, engine: &Arc<Engine>, id: SnapId) -> Result<(), Refused<'static>> {
+        // Held to the end, so that no target of the snapshot is made meanwhile.
+        let control = self.user.control.lock();
+        if !engine.with_store(|store| store.is_live(id)) {
+            return Err(Refused::Id("does not exist", id, ENOENT));
+        }
+        if control.is_open(id) {
+            return Err(Refused::Id("is in use: remove its device first", id, EBUSY));
+        }
+        engine
+            .control(order::Control::Delete { id })
+            .map(|_| ())
+            .map_err(|e| Refused::Id("was not deleted", id, e))
     }
 
     fn rename(

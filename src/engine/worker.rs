@@ -532,6 +532,12 @@ impl World for Outside {
         self.shared.published.ids_stale();
     }
 
+    fn gone(&mut self, _id: SnapId) {
+        // What was preserved for more snapshots is for fewer.
+        self.shared.live.fetch_sub(1, Release);
+        self.shared.published.ids_stale();
+    }
+
     fn enter(&mut self, users: Users) -> grace::Generation {
         self.owner.enter(users)
     }

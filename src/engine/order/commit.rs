@@ -57,14 +57,28 @@ impl<W: World> Machine<W> {
             world.end(bio, Ok(()));
         }
         if core::mem::take(&mut stage.control) {
-            let id = self.control_id.take();
-            world.control_done(Ok(id));
+            self.durable_control(world, Ok(()));
         }
+        let stage = &mut self.collecting;
         stage.recorded.since = world.ask(Users::OriginReads);
         stage.unshared.since = world.ask(Users::StoreChunks);
         stage.busy = false;
         self.settling.take(&mut self.collecting.recorded);
         self.unsharing.take(&mut self.collecting.unshared);
+    }
+
+    /// The record of the command is durable, or failed.
+    pub(super) fn durable_control(&mut self, world: &mut W, result: Result) {
+        let (id, deleted) = (self.control_id.take(), self.deleting.take());
+        match (result, deleted) {
+            // It is done when the id has left the live ones.
+            (Ok(()), Some(deleted)) => self.forgetting = Some((deleted, true)),
+            (result, deleted) => {
+                // In doubt: if the store heals, it is deleted all the same.
+                self.lapsed = deleted;
+                world.control_done(result.map(|()| id));
+            }
+        }
     }
 
     /// Starts to wait for those who may still use what was freed so far.
@@ -136,6 +150,7 @@ impl<W: World> Machine<W> {
             && self.writes.is_empty()
             && self.retry.is_empty()
             && self.heal.is_idle()
+            && self.gate.is_idle()
             && !self.writing.busy
             && !self.settling.is_busy()
             && !self.unsharing.is_busy()
@@ -155,6 +170,7 @@ impl<W: World> Machine<W> {
             if world.passed(Users::StoreChunks, ticket) {
                 self.store.free_passed(mark);
                 self.freed = None;
+                self.leave_full(world);
                 // What was freed since then has its own wait, and a write may want these.
                 any = true;
             }

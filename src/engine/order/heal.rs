@@ -96,11 +96,10 @@ impl<W: World> Machine<W> {
         while let Some(bio) = stage.ends.pop() {
             world.end(bio, Err(EIO));
         }
-        if stage.control {
-            self.control_id = None;
-            world.control_done(Err(why));
+        if core::mem::take(&mut stage.control) {
+            self.durable_control(world, Err(why));
         }
-        stage.drain(&mut self.retry);
+        self.collecting.drain(&mut self.retry);
         self.settling.drain(&mut self.retry);
         self.unsharing.drain(&mut self.retry);
     }
@@ -250,6 +249,9 @@ impl<W: World> Machine<W> {
         self.settling.wait_all(self.fail_reads);
         self.unsharing.wait_all(world.ask(Users::StoreChunks));
         self.retry.append(&mut self.heal.waiting);
+        if let Some(id) = self.lapsed.take() {
+            self.forgetting = Some((id, false));
+        }
         if self.heal.exposed {
             // The record of it may be in the batch still.
             self.collecting.recorded.note_all();

@@ -202,6 +202,10 @@ impl<W: World> Machine<W> {
             world.end(bio, Err(EIO));
             return Looked::Gone;
         }
+        let bio = match self.gate.hold(id, bio) {
+            Some(bio) => bio,
+            None => return Looked::Gone,
+        };
         let store = &*self.store;
         let conflict = self.slots.find(chunk, |slot| {
             let mut ids = slot.ids();

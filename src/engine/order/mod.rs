@@ -29,10 +29,12 @@ pub(crate) mod grace;
 mod commit;
 mod control;
 mod copies;
+mod gate;
 mod heal;
 mod look;
 mod slots;
 mod stage;
+mod sweep;
 mod world;
 
 pub(crate) use slots::SLOTS;
@@ -40,6 +42,7 @@ pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Users, 
 
 use crate::store::{CheckpointWrite, ExceptionStore, LogWrite, SnapId};
 use grace::Ticket;
+use gate::Gate;
 use heal::Heal;
 use kernel::prelude::*;
 use slots::Slots;
@@ -81,6 +84,17 @@ pub(crate) struct Machine<W: World> {
     freed: Option<(u64, Ticket)>,
     control: Option<Control>,
     control_id: Option<SnapId>,
+    /// The id whose deletion is on its way to the log.
+    deleting: Option<SnapId>,
+    /// The one for which it is durable, and whether somebody waits for that.
+    forgetting: Option<(SnapId, bool)>,
+    /// The one whose deletion is in doubt.
+    lapsed: Option<SnapId>,
+    gate: Gate<W::Bios>,
+    /// Deleted ids may have records left; the timer of the next step runs, or has run out.
+    sweeping: bool,
+    sweep_armed: bool,
+    sweep_due: bool,
     checkpoint_out: bool,
     checkpoint_forced: bool,
     /// The control command waits for the checkpoint, not for a log write.
@@ -122,6 +136,13 @@ impl<W: World> Machine<W> {
             freed: None,
             control: None,
             control_id: None,
+            deleting: None,
+            forgetting: None,
+            lapsed: None,
+            gate: Gate::new(),
+            sweeping: true,
+            sweep_armed: false,
+            sweep_due: false,
             checkpoint_out: false,
             checkpoint_forced: false,
             control_on_checkpoint: false,
@@ -146,6 +167,17 @@ impl<W: World> Machine<W> {
     /// The present mode.
     pub(crate) fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether deleted snapshots may have records left.
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.sweeping
+    }
+
+    /// Whether writes of a snapshot are held off.
+    #[cfg(test)]
+    pub(crate) fn is_gated(&self) -> bool {
+        !self.gate.is_open()
     }
 
     /// What has happened so far.
@@ -175,7 +207,10 @@ impl<W: World> Machine<W> {
     }
 
     fn control_waits(&self) -> bool {
-        self.collecting.control || self.writing.control || self.control_on_checkpoint
+        self.collecting.control
+            || self.writing.control
+            || self.control_on_checkpoint
+            || self.forgetting.is_some()
     }
 
     /// The copy of a slot has ended.
@@ -229,8 +264,7 @@ impl<W: World> Machine<W> {
             }
         }
         if core::mem::take(&mut stage.control) {
-            let id = self.control_id.take();
-            world.control_done(result.map(|()| id));
+            self.durable_control(world, result);
         }
         self.stalls = 0;
         if let Err(e) = result {
@@ -267,17 +301,20 @@ impl<W: World> Machine<W> {
         self.idle_due |= core::mem::take(&mut self.idle_armed);
         self.stalled = false;
         self.heal_timer();
+        self.sweep_timer();
     }
 
     /// Does all that can be done now. To be called after any event.
     pub(crate) fn run(&mut self, world: &mut W) {
         loop {
             self.record_ready(world);
+            self.forget_deleted(world);
             self.start_control(world);
             while let Some(bio) = self.reads.pop() {
                 self.look_read(world, bio);
             }
             self.look_writes(world);
+            self.sweep(world);
             self.commit(world);
             self.start_checkpoint(world);
             // What has settled, or has nothing to wait for any more, is looked at again at once.

@@ -175,6 +175,12 @@ impl<Q: Fifo> Slots<Q> {
         self.used -= 1;
     }
 
+    /// Whether a slot in use is like that.
+    pub(super) fn any(&self, mut is: impl FnMut(&Slot<Q>) -> bool) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| slot.state != State::Free && is(slot))
+    }
+
     /// The number of a slot in this state, from `start` on.
     pub(super) fn in_state(&self, state: State, start: usize) -> Option<usize> {
         (start..self.slots.len()).find(|&n| self.slots[n].state == state)

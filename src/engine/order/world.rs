@@ -86,7 +86,7 @@ pub(crate) enum Mode {
 /// A change that somebody waits for.
 pub(crate) enum Control {
     /// Cut a snapshot. The caller made sure that no origin write is under way, and flushed the
-    /// origin.
+    /// origin. Writes of the parent are held off by the machine.
     Create {
         /// The snapshot it is cut from; `None` for the origin.
         parent: Option<SnapId>,
@@ -94,6 +94,11 @@ pub(crate) enum Control {
         created: u64,
         /// Its name, padded with zero bytes.
         name: [u8; NAME_LEN],
+    },
+    /// Delete a snapshot, of which no bio is under way.
+    Delete {
+        /// Which.
+        id: SnapId,
     },
     /// Rename a snapshot.
     Name {
@@ -163,6 +168,8 @@ pub(crate) trait World {
     fn preserved(&mut self, chunk: Chunk);
     /// A snapshot was cut: what [`preserved`](Self::preserved) told before is void.
     fn cut(&mut self, id: SnapId);
+    /// A snapshot was deleted, durably.
+    fn gone(&mut self, id: SnapId);
     /// Counts a copy among `users`.
     fn enter(&mut self, users: Users) -> Generation;
     /// The copy has ended.

@@ -81,6 +81,7 @@ pub(super) struct Desk {
     pub(super) losses: usize,
     pub(super) preserved: Vec<Chunk>,
     pub(super) cuts: Vec<SnapId>,
+    pub(super) gone: Vec<SnapId>,
     /// The shortest time asked for.
     pub(super) later: Option<u32>,
     pub(super) control: Vec<Result<Option<SnapId>>>,
@@ -164,6 +165,10 @@ impl World for Desk {
 
     fn cut(&mut self, id: SnapId) {
         self.cuts.push(id);
+    }
+
+    fn gone(&mut self, id: SnapId) {
+        self.gone.push(id);
     }
 
     fn enter(&mut self, users: Users) -> Generation {

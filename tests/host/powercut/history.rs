@@ -13,6 +13,7 @@ use super::{
     windows::{Window, Windows},
     Config, Maker,
 };
+use crate::store::SnapId;
 use std::fmt::Write;
 
 /// What was seen.
@@ -49,6 +50,10 @@ pub(crate) fn history(
     mutation: Mutation,
 ) -> Result<Stats, String> {
     let mut rng = Rng::new(seed);
+    let config = &Config {
+        subs: maker.subs && rng.one_in(2),
+        ..config.clone()
+    };
     let shared = Shared::new(Disk::new(maker.sectors), rng.next());
     (maker.format)(&shared)?;
     let store = (maker.open)(&shared)?;
@@ -157,8 +162,16 @@ fn try_cut(
     windows.hit(Window::Draining, run.command == Command::Draining);
     let creating = run.command == Command::Creating && run.sim.cut_id.is_some();
     windows.hit(Window::CreateLog, creating && run.log_is_out());
-    let deleting = matches!(run.command, Command::Deleting(_) | Command::Forgetting(_));
+    let deleting = matches!(run.command, Command::Deleting(_));
     windows.hit(Window::Deleting, deleting);
+    if maker.subs {
+        windows.hit(Window::Gated, run.machine.is_gated());
+        let sub = run.sim.cut_id.is_some_and(|id| SnapId(id).is_sub());
+        windows.hit(Window::SubLog, creating && sub && run.log_is_out());
+    } else {
+        windows.hit(Window::Gated, true);
+        windows.hit(Window::SubLog, true);
+    }
     windows.hit(Window::Closing, run.command == Command::Closing);
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();

@@ -41,6 +41,8 @@ type Load = dyn Fn(&Shared) -> Result<KBox<dyn ExceptionStore>, String>;
 pub(crate) struct Maker {
     /// Sectors of its device.
     pub(crate) sectors: u64,
+    /// Whether it has snapshots of snapshots.
+    pub(crate) subs: bool,
     /// Makes an empty one.
     pub(crate) format: Box<Format>,
     /// Loads it.
@@ -70,6 +72,8 @@ pub(crate) struct Config {
     pub(crate) every_second: bool,
     /// Snapshots are deleted.
     pub(crate) deletes: bool,
+    /// Snapshots of snapshots are cut.
+    pub(crate) subs: bool,
     /// The policy.
     pub(crate) preserve_on_error: bool,
     /// One copy of so many fails; 0: none.
@@ -153,6 +157,7 @@ impl Config {
             hot: rng.below(4),
             every_second: false,
             deletes: !rng.one_in(3),
+            subs: false,
             preserve_on_error: rng.one_in(2),
             errors: [0, 0, 0, 20][rng.below(4)],
             meta_errors: 0,

@@ -2,6 +2,7 @@
 
 //! What the origin and every snapshot must hold, by the words of the design alone.
 
+use crate::store::SnapId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sectors and what was written to them last, as a flush found them.
@@ -45,6 +46,17 @@ impl Cells {
     /// What all writes that have ended lead to.
     pub(crate) fn content(&self) -> Vec<u64> {
         (0..self.len()).map(|s| self.visible(s)[0]).collect()
+    }
+
+    /// What a cut that is made now may hold: of the writes under way, any.
+    fn cut(&self) -> Self {
+        let mut cut = Cells::new(self.content());
+        for (sector, later) in &self.later {
+            for (token, _) in later.iter().filter(|(_, ended)| !ended) {
+                cut.begin(*sector, *token);
+            }
+        }
+        cut
     }
 
     /// Whether a write to the sector is under way.
@@ -146,16 +158,24 @@ impl Oracle {
         }
     }
 
-    /// The origin's content is what snapshot `id` holds from now on.
-    pub(crate) fn cut(&mut self, id: u64, name: u64) {
+    /// The content of the origin, or of the snapshot that it is a snapshot of, is what `id` holds
+    /// from now on.
+    pub(crate) fn cut(&mut self, id: SnapId, name: u64) {
+        let parent = match id.is_sub() {
+            true => self.snaps.get(&SnapId::top(id.id()).0).cloned(),
+            false => None,
+        };
+        let of = parent.as_ref().map_or(&self.origin, |p| &p.cells);
+        let lost = parent.as_ref().map(|p| p.lost.clone());
+        let exposed = parent.as_ref().map(|p| p.exposed.clone());
         let snap = Snap {
-            cells: Cells::new(self.origin.content()),
+            cells: of.cut(),
             certain: false,
             names: vec![name],
-            lost: BTreeSet::new(),
-            exposed: BTreeSet::new(),
+            lost: lost.unwrap_or_default(),
+            exposed: exposed.unwrap_or_default(),
         };
-        assert!(self.snaps.insert(id, snap).is_none(), "id given again");
+        assert!(self.snaps.insert(id.0, snap).is_none(), "id given again");
     }
 
     /// The origin or a snapshot.

@@ -31,10 +31,8 @@ pub(crate) enum Command {
     Naming(u64),
     /// The machine was asked for a checkpoint.
     Checkpointing,
-    /// This snapshot was deleted; the machine was asked for something behind that.
+    /// The machine was asked to delete this snapshot.
     Deleting(u64),
-    /// That is durable.
-    Forgetting(u64),
     /// The device is being removed: waiting for all bios, flushing, asked to close.
     Stopping,
     /// See `Stopping`.
@@ -52,6 +50,8 @@ pub(crate) struct Run {
     pub(crate) command: Command,
     /// Operations that are still to be issued.
     pub(crate) budget: usize,
+    /// Snapshots of snapshots are cut.
+    subs: bool,
 }
 
 /// A snapshot's name as bytes.
@@ -72,6 +72,7 @@ impl Run {
             machine,
             command: Command::Idle,
             budget: config.operations,
+            subs: config.subs,
         }
     }
 
@@ -85,7 +86,6 @@ impl Run {
             45..50 => self.command(config),
             50..52 if events > 0 => self.sim.write_back(),
             52..53 => self.sim.store.lock().evict(),
-            54..56 if self.is_writable() => self.sweep(),
             53..54 if self.sim.timer => self.timer(),
             56..60 if self.sim.advance_checkpoint() => {}
             _ if events > 0 => match self.sim.choose() {
@@ -138,6 +138,7 @@ impl Run {
             }
         }
         self.machine.run(&mut self.sim);
+        self.sim.sweeping = self.machine.is_sweeping();
         if let Some(result) = self.sim.control_result.take() {
             self.control_done(result);
         }
@@ -166,8 +167,8 @@ impl Run {
                 machine.log_written(sim, write, result);
             }
             Told::Checkpoint(result) => {
-                sim.checkpointed = result.is_ok();
                 if let Some(checkpoint) = sim.checkpoint.take() {
+                    sim.checkpointed = result.is_ok() && checkpoint.says;
                     machine.checkpoint_written(sim, checkpoint.write, result);
                 }
             }
@@ -198,7 +199,6 @@ impl Run {
                 self.command = Command::Flushing;
             }
             Command::Flushing if !self.flush_is_out() => self.create(),
-            Command::Forgetting(id) => self.forget(id),
             Command::Stopping if self.sim.origin_busy + self.sim.snap_busy == 0 => {
                 self.flush_origin();
                 self.command = Command::StopFlush;
@@ -233,8 +233,13 @@ impl Run {
     fn create(&mut self) {
         let name = name_of(self.sim.next_name);
         self.sim.cut_id = None;
+        let tops = self.sim.oracle.snaps.iter();
+        let tops = tops.filter(|(id, snap)| snap.certain && !SnapId(**id).is_sub());
+        let tops: Vec<u64> = tops.map(|(id, _)| *id).collect();
+        let sub = self.subs && !tops.is_empty() && self.sim.rng.one_in(2);
+        let parent = sub.then(|| SnapId(tops[self.sim.rng.below(tops.len())]));
         self.tell_control(Control::Create {
-            parent: None,
+            parent,
             created: 1,
             name,
         });
@@ -295,7 +300,11 @@ impl Run {
                 }
             }
             (Command::Checkpointing, Ok(None)) => {}
-            (Command::Deleting(id), Ok(None)) => self.command = Command::Forgetting(id),
+            (Command::Deleting(id), Ok(None)) => {
+                if self.sim.oracle.snaps.contains_key(&id) {
+                    self.sim.wrong("deleted, and still there".into());
+                }
+            }
             (Command::Closing, Ok(None)) => self.command = Command::Closed,
             (Command::Closing, Err(EIO)) if self.sim.broken => self.command = Command::Closed,
             // Whatever it was may be on the disk.
@@ -306,22 +315,11 @@ impl Run {
         }
     }
 
-    fn is_writable(&self) -> bool {
-        !self.sim.broken && !self.is_stopping()
-    }
-
     /// Deletes some snapshot that nobody uses just now, as the engine sees to.
     fn delete(&mut self) {
-        let certain = |s: &(&u64, &Snap)| s.1.certain;
-        let ids: Vec<u64> = self
-            .sim
-            .oracle
-            .snaps
-            .iter()
-            .filter(certain)
-            .map(|s| *s.0)
-            .collect();
-        if ids.is_empty() || !self.is_writable() || !self.machine.store().has_room(1) {
+        let snaps = self.sim.oracle.snaps.iter();
+        let ids: Vec<u64> = snaps.filter(|s| s.1.certain).map(|s| *s.0).collect();
+        if ids.is_empty() {
             return;
         }
         let id = ids[self.sim.rng.below(ids.len())];
@@ -329,58 +327,12 @@ impl Run {
         if self.sim.bios.iter().any(busy) {
             return;
         }
-        match self.machine.store().delete(SnapId(id)) {
-            Ok(()) => {}
-            Err(EAGAIN | ENOMEM) => return,
-            Err(e) => return self.sim.wrong(format!("delete {id:x}: {e:?}")),
-        }
-        self.sim.note("delete", id >> 32, 0);
+        self.sim.note("delete", id >> 32, id & 0xffff_ffff);
         if let Some(snap) = self.sim.oracle.snaps.get_mut(&id) {
             snap.certain = false;
         }
-        // Changes nothing, and is done when all before it is durable.
-        let origin = self.sim.origin.len();
-        let store = self.sim.store.lock().disk.len();
-        self.tell_control(Control::Resize { origin, store });
+        self.tell_control(Control::Delete { id: SnapId(id) });
         self.command = Command::Deleting(id);
-    }
-
-    /// The deletion is durable: the snapshot never comes back.
-    fn forget(&mut self, id: u64) {
-        let room = self.machine.store().has_room(1);
-        let result = match room {
-            true => self.machine.store().forget(SnapId(id)),
-            false => Err(EAGAIN),
-        };
-        match result {
-            Ok(()) => {
-                self.sim.note("forget", id >> 32, 0);
-                self.sim.sweeping = true;
-                self.sim.oracle.snaps.remove(&id);
-                self.command = Command::Idle;
-            }
-            Err(_) if self.sim.broken => self.command = Command::Idle,
-            Err(EAGAIN) => {
-                self.tell_control(Control::Checkpoint);
-                self.command = Command::Deleting(id);
-            }
-            Err(e) => self.sim.wrong(format!("forget {id:x}: {e:?}")),
-        }
-        self.sim.look = true;
-    }
-
-    /// One step of the sweep.
-    fn sweep(&mut self) {
-        if !self.machine.store().has_room(8) {
-            self.sim.look = true;
-            return;
-        }
-        match self.machine.store().sweep_step() {
-            Ok(more) => self.sim.sweeping = more,
-            Err(EAGAIN | ENOMEM) => {}
-            Err(e) => self.sim.wrong(format!("sweep: {e:?}")),
-        }
-        self.sim.look = true;
     }
 
     /// Begins a clean stop.

@@ -143,6 +143,8 @@ pub(crate) struct Checkpoint {
     pub(crate) todo: Vec<u64>,
     /// The flush, or the block, is on its way.
     pub(crate) flushing: bool,
+    /// It says what was lost.
+    pub(crate) says: bool,
 }
 
 /// The outside of the machine.
@@ -188,7 +190,7 @@ pub(crate) struct Sim {
     pub(crate) broken: bool,
     /// It has come back from that.
     pub(crate) healed: bool,
-    /// The last write of metadata that ended was a checkpoint.
+    /// The last write of metadata that ended was a checkpoint that says what was lost.
     pub(crate) checkpointed: bool,
     /// The loss of all is in the log write to come.
     pub(crate) unsaid: bool,

@@ -25,6 +25,7 @@ fn model(config: &Config) -> Maker {
     let again = states.clone();
     Maker {
         sectors: sizes.store_sectors(),
+        subs: false,
         format: Box::new(move |shared| {
             ModelStore::format(shared, &states);
             Ok(())
@@ -48,6 +49,7 @@ fn btree(config: &Config) -> Maker {
     let fixed = (32 + 16 + 64) * 8;
     Maker {
         sectors: fixed + config.data_chunks.max(4) * u64::from(config.chunk_sectors),
+        subs: true,
         format: Box::new(move |shared| {
             let open = Open::format(shared.clone(), &params);
             open.map(drop).map_err(|e| format!("format: {e}"))

@@ -45,6 +45,8 @@ windows! {
     Broken "after a failed log or checkpoint write",
     Healed "after a heal from that",
     LastWord "last word on its way",
+    Gated "create of a snapshot's snapshot: waiting for its writes",
+    SubLog "create of a snapshot's snapshot: its record on the way",
     EightDests "copy with eight destinations",
 }
 

@@ -141,7 +141,8 @@ impl World for Sim {
     fn write_checkpoint(&mut self, write: CheckpointWrite) {
         let todo = self.store.lock().unwritten();
         self.note("checkpoint", write.nr, todo.len() as u64);
-        if self.oracle.snaps.values().any(|s| !s.exposed.is_empty()) {
+        let says = self.oracle.snaps.values().any(|s| !s.exposed.is_empty());
+        if says {
             // From here on a cut may find that all is lost.
             self.lose_all();
         }
@@ -149,6 +150,7 @@ impl World for Sim {
             write,
             todo,
             flushing: false,
+            says,
         });
     }
 
@@ -168,6 +170,7 @@ impl World for Sim {
             write,
             todo: Vec::new(),
             flushing: true,
+            says: true,
         });
         self.write_checkpoint_block();
         // From here on a cut may find it.
@@ -183,7 +186,12 @@ impl World for Sim {
         self.note("cut", id.0 >> 32, 0);
         self.generation += 1;
         self.cut_id = Some(id.0);
-        self.oracle.cut(id.0, self.next_name);
+        self.oracle.cut(id, self.next_name);
+    }
+
+    fn gone(&mut self, id: SnapId) {
+        self.note("gone", id.0 >> 32, 0);
+        self.oracle.snaps.remove(&id.0);
     }
 
     fn enter(&mut self, users: Users) -> Generation {
