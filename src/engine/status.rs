@@ -7,7 +7,7 @@ use super::{
     registry::Last, //
 };
 use crate::dm::target::Text;
-use crate::store::{ExceptionStore, SnapId, Space};
+use crate::store::{Chunk, ExceptionStore, SnapId, Space};
 use core::fmt::Write as _;
 use kernel::{
     new_spinlock,
@@ -29,6 +29,8 @@ struct Numbers {
     space: Space,
     counts: Counts,
     live: u64,
+    /// Where the sweep of deleted snapshots is, if one is under way.
+    sweep: Option<Chunk>,
 }
 
 /// The worker's last word on everything that status shows.
@@ -72,6 +74,7 @@ impl Published {
     /// To be called by the worker after each round.
     pub(super) fn update<W: World>(&self, machine: &mut Machine<W>) {
         let (mode, counts) = (machine.mode(), machine.counts());
+        let sweeping = machine.is_sweeping();
         let store = machine.store();
         let numbers = Numbers {
             mode,
@@ -79,6 +82,7 @@ impl Published {
             space: store.space(),
             counts,
             live: store.live_ids(),
+            sweep: sweeping.then(|| store.sweep_position()),
         };
         *self.numbers.lock() = Some(numbers);
         if self.ids_stale.load(Acquire) {
@@ -140,7 +144,7 @@ impl Published {
         let _ = write!(
             out,
             "{last} {} {} {used_chunks}/{total_chunks} {metadata_chunks} \
-             {metadata_blocks_used}/{} {log_used}/{log_blocks} {} {} {} {} {} {} {} {} {} ",
+             {metadata_blocks_used}/{} {log_used}/{log_blocks} {} {} {} {} {} {} {} {} ",
             self.store_type,
             self.chunk_sectors,
             metadata_blocks_used + metadata_blocks_free,
@@ -152,8 +156,12 @@ impl Published {
             c.commits,
             c.checkpoints,
             c.lost,
-            n.live,
         );
+        let _ = match n.sweep {
+            Some(at) => write!(out, "{} ", at.0),
+            None => write!(out, "- "),
+        };
+        let _ = write!(out, "{} ", n.live);
         let ids = self.ids.lock();
         let text = core::str::from_utf8(&ids.text).unwrap_or("");
         let _ = out.write_str(if text.is_empty() { "-" } else { text });

@@ -232,6 +232,9 @@ pub(crate) trait ExceptionStore: Send {
     /// The origin or the store has grown to these sizes (sectors). In tree and batch.
     fn resize(&mut self, origin_sectors: u64, store_sectors: u64) -> Result;
 
+    /// Where the sweep goes on.
+    fn sweep_position(&self) -> Chunk;
+
     /// One bounded step of the background sweep of deleted ids; `false` when nothing is left.
     fn sweep_step(&mut self) -> Result<bool>;
 }

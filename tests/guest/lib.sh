@@ -126,7 +126,7 @@ ms_status() {
 	dmsetup status "$1" | awk -v wanted="$2" '{
 		count = split("mode needs_check pending last type chunk space metadata_chunks metadata log \
 			read_errors write_errors metadata_errors copies copied commits checkpoints lost \
-			snapshots ids", name, " ")
+			sweep snapshots ids", name, " ")
 		for (i = 1; i <= count; i++) if (name[i] == wanted) print $(i + 3)
 	}'
 }

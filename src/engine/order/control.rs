@@ -2,9 +2,7 @@
 
 //! Commands, and what an error of the store means.
 
-use super::{
-    slots::Slot, unpadded, Control, Machine, Mode, Users, World, NO_MEMORY_MS,
-};
+use super::{slots::Slot, unpadded, Control, Machine, Mode, Users, World, NO_MEMORY_MS};
 use crate::store::{SnapId, Who};
 use kernel::prelude::*;
 

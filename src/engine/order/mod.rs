@@ -41,8 +41,8 @@ pub(crate) use slots::SLOTS;
 pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Users, World};
 
 use crate::store::{CheckpointWrite, ExceptionStore, LogWrite, SnapId};
-use grace::Ticket;
 use gate::Gate;
+use grace::Ticket;
 use heal::Heal;
 use kernel::prelude::*;
 use slots::Slots;

@@ -379,6 +379,10 @@ impl<B: Blocks> ExceptionStore for RangeStore<B> {
         self.base.resize(origin_sectors, store_sectors)
     }
 
+    fn sweep_position(&self) -> Chunk {
+        Chunk(self.base.sweep_chunk)
+    }
+
     fn sweep_step(&mut self) -> Result<bool> {
         self.base.check_writable()?;
         let Some(oldest) = self.base.snaps.oldest_dying(&mut self.base.meta)? else {

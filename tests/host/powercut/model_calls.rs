@@ -347,6 +347,10 @@ impl ExceptionStore for ModelStore {
         self.note()
     }
 
+    fn sweep_position(&self) -> Chunk {
+        Chunk(0)
+    }
+
     fn sweep_step(&mut self) -> Result<bool> {
         Ok(false)
     }
