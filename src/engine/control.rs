@@ -15,7 +15,7 @@ use crate::dm::{
     target::{Args, TargetRef, Text},
     time::real_seconds, //
 };
-use crate::store::{ExceptionStore, SnapId, SnapInfo, NAME_LEN};
+use crate::store::{ExceptionStore, NoId, SnapId, SnapInfo, NAME_LEN};
 use core::fmt::{self, Write as _};
 use kernel::{
     prelude::*,
@@ -296,15 +296,13 @@ impl OriginTarget {
                 EIO,
             ));
         }
-        let id = engine
-            .with_store(|store| store.next_id(parent))
-            .map_err(|e| match parent {
-                Some(parent) if e == ENOENT => Refused::Id("does not exist", parent, e),
-                Some(parent) if e == EINVAL => {
-                    Refused::Id("is a snapshot of a snapshot: it can have none", parent, e)
-                }
-                _ => Refused::Errno("no snapshot can be created: ids have run out", e),
-            })?;
+        let id =
+            engine
+                .with_store(|store| store.next_id(parent))
+                .map_err(|NoId { why, error }| match parent {
+                    Some(parent) => Refused::Id(why, parent, error),
+                    None => Refused::Errno(why, error),
+                })?;
         let pending = Pending { id, parent, name };
         if control.suspended && self.handle.is_suspended() {
             return cut(&self.user, engine, &self.handle, pending)

@@ -8,9 +8,11 @@
 
 mod log;
 mod root;
+mod value;
 
 pub(crate) use log::*;
 pub(crate) use root::*;
+pub(crate) use value::*;
 
 use super::blocks::{Block, BLOCK_SIZE};
 use kernel::prelude::*;

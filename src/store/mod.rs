@@ -24,7 +24,9 @@ pub(crate) mod format;
 pub(crate) mod types;
 
 mod base;
+mod both;
 mod data_space;
+mod edit;
 mod live;
 mod log;
 pub(crate) mod meta;
@@ -35,17 +37,20 @@ mod snaps;
 pub(crate) mod tree;
 
 #[cfg(not(MODULE))]
-pub(crate) use range::{check::Item, RangeStore};
+pub(crate) use both::check::Item;
 
 pub(crate) use format::StoreType;
 pub(crate) use log::LogWrite;
 pub(crate) use open::{FormatParams, Identity, Open, OpenError};
 pub(crate) use types::{
-    Chunk, Descriptor, Dest, Found, Geometry, Remap, SnapId, SnapInfo, Source, Space, Value, Who,
-    Writeable,
+    Chunk, Descriptor, Dest, Found, Geometry, NoId, Remap, SnapId, SnapInfo, Source, Space, Value,
+    Who, Writeable,
 };
 
 use kernel::prelude::*;
+
+/// The store of ranges of ids.
+type RangeStore<B> = both::Store<B, range::Ranges>;
 
 /// Most destinations of one copy job (`DM_KCOPYD_MAX_REGIONS`).
 pub(crate) const MAX_DESTS: usize = 8;
@@ -185,9 +190,8 @@ pub(crate) trait ExceptionStore: Send {
 
     // --- snapshots ---------------------------------------------------------------------------
 
-    /// The id that the next [`create`](Self::create) will give. `ENOSPC` when ids ran out,
-    /// `ENOENT` if `parent` is not live, `EINVAL` if it is a sub-snapshot.
-    fn next_id(&self, parent: Option<SnapId>) -> Result<SnapId>;
+    /// The id that the next [`create`](Self::create) will give, or why there is none.
+    fn next_id(&self, parent: Option<SnapId>) -> Result<SnapId, NoId>;
 
     /// Makes the snapshot that [`next_id`](Self::next_id) announced, in tree and batch.
     fn create(&mut self, parent: Option<SnapId>, created: u64, name: &[u8]) -> Result<SnapId>;
@@ -237,6 +241,15 @@ pub(crate) trait ExceptionStore: Send {
 
     /// One bounded step of the background sweep of deleted ids; `false` when nothing is left.
     fn sweep_step(&mut self) -> Result<bool>;
+
+    /// Shows all metadata blocks, free chunks below the high-water mark, and records to `f`; for
+    /// tools and tests. `EILSEQ` at the first thing that is wrong in itself.
+    #[cfg(not(MODULE))]
+    fn walk(&mut self, f: &mut dyn FnMut(Item) -> Result) -> Result;
+
+    /// High-water mark of the data area; for tools and tests.
+    #[cfg(not(MODULE))]
+    fn high_water(&self) -> u64;
 }
 
 /// Opens the store that `open` describes with the implementation that its superblock names.
@@ -245,12 +258,18 @@ pub(crate) trait ExceptionStore: Send {
 pub(crate) fn load<B: blocks::Blocks + 'static>(
     open: Open<B>,
 ) -> Result<KBox<dyn ExceptionStore>, OpenError> {
+    if open.is_read_only() {
+        load_as_it_is(open.map_blocks(overlay::Overlay::new))
+    } else {
+        load_as_it_is(open)
+    }
+}
+
+fn load_as_it_is<B: blocks::Blocks + 'static>(
+    open: Open<B>,
+) -> Result<KBox<dyn ExceptionStore>, OpenError> {
     match open.store_type() {
-        StoreType::Btree if open.is_read_only() => {
-            let open = open.map_blocks(overlay::Overlay::new);
-            Ok(KBox::init(range::RangeStore::recover(open)?, GFP_KERNEL)?)
-        }
-        StoreType::Btree => Ok(KBox::init(range::RangeStore::recover(open)?, GFP_KERNEL)?),
+        StoreType::Btree => Ok(KBox::init(RangeStore::recover(open)?, GFP_KERNEL)?),
         StoreType::Bitmask => Err(OpenError::UnknownType(StoreType::Bitmask as u32)),
     }
 }

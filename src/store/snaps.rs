@@ -13,7 +13,7 @@ use super::{
     live::{Change, Ranges},
     meta::Meta,
     tree::Tree,
-    types::{Chunk, SnapId, SnapInfo},
+    types::{Chunk, NoId, SnapId, SnapInfo},
 };
 use kernel::prelude::*;
 
@@ -239,20 +239,22 @@ impl Snaps {
     }
 
     /// The id that the next snapshot (of the origin, or of `parent`) gets.
-    pub(super) fn next_number(&self, parent: Option<SnapId>) -> Result<SnapId> {
+    pub(super) fn next_number(&self, parent: Option<SnapId>) -> Result<SnapId, NoId> {
         let Some(parent) = parent else {
-            let id = u32::try_from(self.next_id).map_err(|_| ENOSPC)?;
-            return Ok(SnapId::top(id));
+            let no = NoId::new("no snapshot can be created: ids have run out", ENOSPC);
+            return u32::try_from(self.next_id).map(SnapId::top).or(Err(no));
         };
         if parent.is_sub() {
-            return Err(EINVAL);
+            let why = "is a snapshot of a snapshot: it can have none";
+            return Err(NoId::new(why, EINVAL));
         }
         if !self.is_live(parent) {
-            return Err(ENOENT);
+            return Err(NoId::new("does not exist", ENOENT));
         }
         let sub = self.next_sub(parent.id());
         if sub == SnapId::ITSELF {
-            return Err(ENOSPC);
+            let why = "can have no more snapshots: their ids have run out";
+            return Err(NoId::new(why, ENOSPC));
         }
         Ok(SnapId::sub(parent.id(), sub))
     }

@@ -6,6 +6,7 @@
 //! 4 KiB of store metadata; a *sector* is 512 bytes.
 
 use core::fmt;
+use kernel::prelude::*;
 
 /// Number of a chunk of the origin, counted from its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +85,28 @@ impl fmt::Display for SnapId {
         } else {
             write!(f, "{}", self.id())
         }
+    }
+}
+
+/// Why no snapshot can be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoId {
+    /// What is wrong; if the snapshot was to be one of a snapshot, what is wrong with that one.
+    pub(crate) why: &'static str,
+    /// The error number for it.
+    pub(crate) error: Error,
+}
+
+impl NoId {
+    /// What is wrong, and the error number for it.
+    pub(crate) const fn new(why: &'static str, error: Error) -> Self {
+        Self { why, error }
+    }
+}
+
+impl From<NoId> for Error {
+    fn from(no: NoId) -> Self {
+        no.error
     }
 }
 

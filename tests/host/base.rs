@@ -8,8 +8,7 @@ use super::range_check::*;
 use super::range_model::*;
 use crate::store::blocks::{Block, Blocks, BLOCK_SIZE};
 use crate::store::{
-    load, Chunk, ExceptionStore, Found, Identity, Open, OpenError, RangeStore, SnapId, StoreType,
-    Value,
+    load, Chunk, ExceptionStore, Found, Identity, Open, OpenError, SnapId, StoreType, Value,
 };
 use kernel::prelude::*;
 use kernel::testing::{allocations, fail_allocation_after};
@@ -69,9 +68,9 @@ fn a_store_whose_first_block_was_zeroed_is_formatted_again() {
     let mut p = params(16, 4);
     p.uuid = [3; 16];
     let open = Open::open_or_format(Shared::new(disk.clone()), &p, false).unwrap();
-    let mut store = RangeStore::recover(open).unwrap();
+    let mut store = load(open).unwrap();
     assert_eq!(store.live_ids(), 0);
-    audit(&mut store);
+    audit(&mut *store);
 }
 
 #[test]
@@ -87,7 +86,7 @@ fn a_cut_format_is_no_store_and_can_be_repeated() {
             });
             // Formatted, or empty enough to be formatted now.
             let open = open_or_format(&left, 8).unwrap();
-            audit(&mut RangeStore::recover(open).unwrap());
+            audit(&mut *load(open).unwrap());
         }
     }
 }
@@ -138,7 +137,7 @@ fn small_stores() {
             let disk = Disk::new(blocks * BLOCK_SECTORS);
             match open_or_format(&disk, chunk) {
                 Ok(open) => {
-                    RangeStore::recover(open).unwrap();
+                    load(open).unwrap();
                     smallest.get_or_insert(blocks);
                 }
                 Err(OpenError::TooSmall { needed, have }) => {
@@ -175,7 +174,7 @@ fn identity_and_growth_last() {
     assert_eq!(open.identity(), Some(identity));
     assert_eq!(open.identity().unwrap().differing(&identity), 0);
     assert_eq!((open.origin_sectors(), open.store_sectors()), (40, 4800));
-    let mut store = RangeStore::recover(open).unwrap();
+    let mut store = load(open).unwrap();
     assert_eq!(store.geometry().origin_sectors, 40);
     // What is beyond the end of the origin of then need not be preserved.
     store.reset_query(Chunk(4)).unwrap();
@@ -349,19 +348,19 @@ fn hostile_numbers_are_errors() {
         }
         // Errors and nonsense are both fine; panics, overflows and endless loops are not.
         let open = Open::peek(Shared::new(copy.clone()), false);
-        let Ok(mut store) = open.and_then(RangeStore::recover) else {
+        let Ok(mut store) = open.and_then(load) else {
             refused += 1;
             continue;
         };
         loaded += 1;
-        exercise(&mut store);
+        exercise(&mut *store);
     }
     std::println!("{loaded} loaded, {refused} refused");
     assert!(loaded > 1000 && refused > 1000);
 }
 
 /// Does a little of everything, come what may.
-fn exercise(store: &mut RangeStore<Shared>) {
+fn exercise(store: &mut dyn ExceptionStore) {
     let mut from = SnapId(0);
     for _ in 0..8 {
         let Ok(Some(info)) = store.snapshot_from(from) else {
@@ -420,8 +419,8 @@ fn any_allocation_may_fail() {
     let before = allocations();
     let check = |disk: &Disk| {
         let mut store = open(disk).unwrap();
-        compare(&contents(&mut store, disk, 8), want).unwrap();
-        audit(&mut store);
+        compare(&contents(&mut *store, disk, 8), want).unwrap();
+        audit(&mut *store);
     };
     check(&disk.copy());
     let total = allocations() - before;
@@ -473,7 +472,7 @@ fn any_allocation_may_fail() {
         store.checkpointed(write, Ok(()));
         fail_allocation_after(None);
         assert!(!store.is_poisoned());
-        audit(&mut store);
+        audit(&mut *store);
         if allocations() - before <= n {
             std::println!("{n} allocations in a run");
             break;
@@ -495,7 +494,7 @@ fn any_command_of_a_load_may_fail() {
             assert_eq!(e, OpenError::Io(EIO));
         }
         let mut store = open(&copy).unwrap();
-        compare(&contents(&mut store, &copy, 8), want).unwrap();
+        compare(&contents(&mut *store, &copy, 8), want).unwrap();
         if done {
             std::println!("{n} commands in a load");
             break;
@@ -517,8 +516,8 @@ fn a_load_may_be_cut_anywhere() {
                 _ => (i as u64 * 7 + s * 3 + mode) % 5 < 2,
             });
             let mut store = open(&left).unwrap();
-            compare(&contents(&mut store, &left, 8), want).unwrap();
-            audit(&mut store);
+            compare(&contents(&mut *store, &left, 8), want).unwrap();
+            audit(&mut *store);
         }
     }
 }
@@ -554,14 +553,14 @@ fn faults_in_a_run() {
         let copy = disk.copy();
         let shared = Shared::new(copy.clone());
         drop(store);
-        store = RangeStore::recover(Open::peek(shared.clone(), false).unwrap()).unwrap();
+        store = load(Open::peek(shared.clone(), false).unwrap()).unwrap();
         shared.0.lock().unwrap().eager = Some(3);
         shared.0.lock().unwrap().fail_after = Some(n);
-        exercise(&mut store);
+        exercise(&mut *store);
         shared.0.lock().unwrap().fail_after = None;
         poisoned += u32::from(store.is_poisoned());
         if !store.is_poisoned() {
-            audit(&mut store);
+            audit(&mut *store);
         }
     }
     std::println!("{poisoned} of 400 poisoned");

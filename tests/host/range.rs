@@ -4,7 +4,7 @@
 
 use super::range_check::*;
 use super::range_model::*;
-use crate::store::{Chunk, ExceptionStore, Identity, Open, RangeStore, SnapId, Writeable};
+use crate::store::{load, Chunk, ExceptionStore, Identity, Open, SnapId, Writeable};
 use kernel::prelude::{EAGAIN, ENOSPC};
 use proptest::prelude::*;
 use std::vec::Vec as StdVec;
@@ -260,8 +260,8 @@ fn torn_checkpoints() {
                 let left = disk.cut(at, |_, s| (kept >> (s % 4)) & 1 == 1);
                 let open = Open::peek(Shared::new(left.clone()), false).unwrap();
                 assert!(open.identity().is_none() || open.identity() == Some(identity));
-                let mut store = RangeStore::recover(open).unwrap();
-                rig.find_state(&mut store, &left, at);
+                let mut store = load(open).unwrap();
+                rig.find_state(&mut *store, &left, at);
             }
         }
     }
@@ -375,7 +375,7 @@ fn cut(rig: &Rig, at: usize, seed: u64) {
         return;
     }
     let mut store = open(&left).unwrap();
-    rig.find_state(&mut store, &left, at);
+    rig.find_state(&mut *store, &left, at);
 }
 
 fn cases(n: u32) -> ProptestConfig {

@@ -4,7 +4,7 @@
 
 use super::disk::Disk;
 use super::range_model::{Content, Model, Shared};
-use crate::store::{Chunk, ExceptionStore, Found, Item, RangeStore, SnapId, Value};
+use crate::store::{Chunk, ExceptionStore, Found, Item, SnapId, Value};
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec as StdVec;
@@ -16,12 +16,12 @@ pub(super) fn read_data(disk: &Disk, sector: u64) -> u64 {
 }
 
 /// What a store says all its snapshots hold.
-pub(super) fn contents<S: ExceptionStore>(store: &mut S, disk: &Disk, chunks: usize) -> Model {
+pub(super) fn contents(store: &mut dyn ExceptionStore, disk: &Disk, chunks: usize) -> Model {
     try_contents(store, disk, chunks).unwrap()
 }
 
-pub(super) fn try_contents<S: ExceptionStore + ?Sized>(
-    store: &mut S,
+pub(super) fn try_contents(
+    store: &mut dyn ExceptionStore,
     disk: &Disk,
     chunks: usize,
 ) -> Result<Model> {
@@ -114,14 +114,14 @@ pub(super) fn compare(
 }
 
 /// Counts everything from scratch.
-pub(super) fn audit(store: &mut RangeStore<Shared>) {
+pub(super) fn audit(store: &mut dyn ExceptionStore) {
     let space = store.space();
     let next = store.high_water();
     let mut blocks = BTreeSet::new();
     let (mut nodes, mut free_chunks) = (0, BTreeSet::new());
     let mut dests: BTreeMap<u64, u64> = BTreeMap::new();
     store
-        .walk(|item| {
+        .walk(&mut |item| {
             match item {
                 Item::Node(nr) => {
                     nodes += 1;

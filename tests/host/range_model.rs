@@ -11,8 +11,8 @@ use super::ram::{RamBlocks, BLOCK_SECTORS};
 use super::range_check::{audit, compare, contents, read_data};
 use crate::store::blocks::{Block, Blocks};
 use crate::store::{
-    CheckpointWrite, Chunk, Descriptor, Dest, ExceptionStore, FormatParams, Identity, LogWrite,
-    Open, OpenError, RangeStore, Remap, SnapId, Source, StoreType, Who, Writeable,
+    load, CheckpointWrite, Chunk, Descriptor, Dest, ExceptionStore, FormatParams, Identity,
+    LogWrite, Open, OpenError, Remap, SnapId, Source, StoreType, Who, Writeable,
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,7 @@ struct Waiting {
 
 pub(super) struct Rig {
     pub(super) blocks: Shared,
-    pub(super) store: RangeStore<Shared>,
+    pub(super) store: KBox<dyn ExceptionStore>,
     pub(super) origin: StdVec<u64>,
     pub(super) model: Model,
     /// The model after each batch, by number.
@@ -128,9 +128,9 @@ pub(super) fn params(chunk_sectors: u32, origin_chunks: u64) -> FormatParams {
     }
 }
 
-pub(super) fn open(disk: &Disk) -> Result<RangeStore<Shared>, OpenError> {
+pub(super) fn open(disk: &Disk) -> Result<KBox<dyn ExceptionStore>, OpenError> {
     let blocks = Shared::new(disk.clone());
-    RangeStore::recover(Open::peek(blocks, false)?)
+    load(Open::peek(blocks, false)?)
 }
 
 impl Rig {
@@ -143,7 +143,7 @@ impl Rig {
     }
 
     fn with(blocks: Shared, open: Open<Shared>, chunks: u64, chunk_sectors: u32) -> Self {
-        let store = RangeStore::recover(open).unwrap();
+        let store = load(open).unwrap();
         let data_start = store.geometry().data_start;
         let origin: StdVec<u64> = (0..chunks).map(|c| 1000 + c).collect();
         let position = blocks.disk().log_len();
@@ -378,12 +378,12 @@ impl Rig {
     /// it may hold. Goes on with that.
     pub(super) fn reload(&mut self, disk: Disk, at: usize) {
         let mut store = open(&disk).unwrap();
-        let (batch, model) = self.find_state(&mut store, &disk, at);
+        let (batch, model) = self.find_state(&mut *store, &disk, at);
         self.found = batch;
         self.blocks = Shared::new(disk);
         drop(store);
         // The first load has changed the disk already; a second finds the same.
-        self.store = RangeStore::recover(Open::peek(self.blocks.clone(), false).unwrap()).unwrap();
+        self.store = load(Open::peek(self.blocks.clone(), false).unwrap()).unwrap();
         self.blocks.disk().forget_log();
         // Only what was released has been written to the origin, but the new state may know more.
         self.model = model;
@@ -404,7 +404,7 @@ impl Rig {
     /// The state that `store`, loaded from `disk` after a cut at `at`, must be in.
     pub(super) fn find_state(
         &self,
-        store: &mut RangeStore<Shared>,
+        store: &mut dyn ExceptionStore,
         disk: &Disk,
         at: usize,
     ) -> (u64, Model) {
@@ -674,9 +674,9 @@ impl Rig {
     pub(super) fn check(&mut self) {
         let model = self.model.clone();
         let disk = self.blocks.disk();
-        let found = contents(&mut self.store, &disk, self.origin.len());
+        let found = contents(&mut *self.store, &disk, self.origin.len());
         // A deleted id may still be there.
         compare(&found, &model).unwrap();
-        audit(&mut self.store);
+        audit(&mut *self.store);
     }
 }

@@ -8,36 +8,11 @@
 
 use crate::store::{
     blocks::Blocks,
-    format::TREE_MAP,
+    format::{word_dest, TREE_MAP},
     meta::Meta,
     tree::Tree,
-    types::{Dest, Value},
 };
 use kernel::prelude::*;
-
-/// Set in the value of a record that says zero.
-const ZERO: u64 = 1 << 63;
-/// Set in the value of a record that says lost.
-const LOST: u64 = 1 << 62;
-
-/// The word for a value.
-pub(super) fn word_of(value: Value) -> u64 {
-    match value {
-        Value::Chunk(dest) => dest.0,
-        Value::Zero => ZERO,
-        Value::Lost => LOST,
-    }
-}
-
-/// The value that a word stands for, in a data area of `chunks` chunks. `EILSEQ` if there is none.
-pub(super) fn value_of(word: u64, chunks: u64) -> Result<Value> {
-    match word {
-        ZERO => Ok(Value::Zero),
-        LOST => Ok(Value::Lost),
-        dest if dest < chunks => Ok(Value::Chunk(Dest(dest))),
-        _ => Err(EILSEQ),
-    }
-}
 
 /// One record: what ids `lo` to `hi` hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +25,12 @@ pub(super) struct Rec {
 impl Rec {
     /// The chunk of the store that it names.
     pub(super) fn dest(&self) -> Option<u64> {
-        (self.word & (ZERO | LOST) == 0).then_some(self.word)
+        word_dest(self.word)
+    }
+
+    /// It as an entry of the tree.
+    pub(super) fn entry(&self, chunk: u64) -> [u64; 4] {
+        [chunk, self.lo, self.hi, self.word]
     }
 }
 
@@ -109,18 +89,6 @@ impl Map {
                 None => break,
             }
         }
-        Ok(())
-    }
-
-    /// Enters a record, in place of one with the same lower end.
-    pub(super) fn put<B: Blocks>(&mut self, m: &mut Meta<B>, chunk: u64, rec: &Rec) -> Result {
-        self.tree.insert(m, &[chunk, rec.lo, rec.hi, rec.word])?;
-        Ok(())
-    }
-
-    /// Removes a record.
-    pub(super) fn remove<B: Blocks>(&mut self, m: &mut Meta<B>, chunk: u64, lo: u64) -> Result {
-        self.tree.remove(m, &[chunk, lo])?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 use super::model_store::{block, padded, words, ModelStore, LAST_WORD, LOG_START, MAGIC};
 use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity,
-    LogWrite, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
+    Item, LogWrite, NoId, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
 };
 use kernel::prelude::*;
 use std::vec::Vec;
@@ -257,10 +257,10 @@ impl ExceptionStore for ModelStore {
         }
     }
 
-    fn next_id(&self, parent: Option<SnapId>) -> Result<SnapId> {
+    fn next_id(&self, parent: Option<SnapId>) -> Result<SnapId, NoId> {
         match parent {
             None => Ok(SnapId::top(self.state.next)),
-            Some(_) => Err(EINVAL),
+            Some(_) => Err(NoId::new("has no snapshots here", EINVAL)),
         }
     }
 
@@ -353,5 +353,13 @@ impl ExceptionStore for ModelStore {
 
     fn sweep_step(&mut self) -> Result<bool> {
         Ok(false)
+    }
+
+    fn walk(&mut self, _f: &mut dyn FnMut(Item) -> Result) -> Result {
+        Err(EOPNOTSUPP)
+    }
+
+    fn high_water(&self) -> u64 {
+        self.sizes.data_chunks
     }
 }

@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A store of either type: what the engine asks of it, made of what [`Base`] does for both and
+//! what each does in its own way, the [`Exceptions`].
+
+#[cfg(not(MODULE))]
+pub(crate) mod check;
+mod recover;
+
+use super::{
+    base::{Base, Urgency},
+    blocks::Blocks,
+    data_space::DataSpace,
+    edit::Edit,
+    log::Record,
+    meta::Meta,
+    CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity, LogWrite, NoId,
+    Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
+};
+use kernel::prelude::*;
+
+/// Entries of the map that one step of the sweep looks at.
+const SWEEP_CHUNKS: usize = 64;
+
+/// Records that a trim may change at once, when space is not short.
+const TRIM_MAX: usize = 64;
+
+/// What the types of stores do each in its own way: which ids have which content of a chunk.
+///
+/// A change is first planned, which may fail and changes nothing; then there is made sure of
+/// space for it; then it is applied.
+pub(super) trait Exceptions: Send + Sized {
+    /// The exceptions whose tree has this root and depth.
+    fn load<B: Blocks>(m: &mut Meta<B>, root: (u64, u16), epoch: u64) -> Result<Self>;
+
+    /// Root and depth of their tree.
+    fn root(&self) -> (u64, u16);
+
+    // --- questions ---------------------------------------------------------------------------
+
+    /// The first set of live ids, all from number `from` on, that share the origin's content of
+    /// `chunk`, and the number from which on the next one is looked for.
+    fn next_shared<B: Blocks>(
+        &self,
+        base: &mut Base<B>,
+        chunk: Chunk,
+        from: u64,
+    ) -> Result<Option<(Descriptor, Option<u64>)>>;
+
+    /// What a record says `chunk` of the live `id` holds, and whether that is its own alone.
+    fn lookup<B: Blocks>(
+        &self,
+        base: &mut Base<B>,
+        chunk: Chunk,
+        id: SnapId,
+    ) -> Result<Option<(Value, bool)>>;
+
+    /// The ids that a write to `id` is for.
+    fn written<B: Blocks>(&self, base: &Base<B>, id: SnapId) -> Descriptor;
+
+    /// Whether a write to `id` is for some of `ids` as well.
+    fn overlap<B: Blocks>(&self, base: &Base<B>, ids: Descriptor, id: SnapId) -> bool;
+
+    /// The first chunk from `chunk` on that has a record.
+    fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>>;
+
+    // --- changes -----------------------------------------------------------------------------
+
+    /// Plans that what is live of `ids` holds `value`, whatever was there, and answers with the
+    /// record of that; `None` if nothing is live.
+    fn plan_set<B: Blocks>(
+        &mut self,
+        base: &mut Base<B>,
+        chunk: Chunk,
+        ids: Descriptor,
+        value: Value,
+    ) -> Result<Option<Record>>;
+
+    /// Plans that only what live ids need of `chunk` stays, changing no more than about `limit`
+    /// records, and answers with the record of that; `None` if there is nothing to do.
+    fn plan_trim<B: Blocks>(
+        &mut self,
+        base: &mut Base<B>,
+        chunk: u64,
+        limit: usize,
+    ) -> Result<Option<Record>>;
+
+    /// Plans what a record of one of these two says. `EILSEQ` if that cannot be.
+    fn plan_replay<B: Blocks>(&mut self, base: &mut Base<B>, record: &Record) -> Result;
+
+    /// The plan.
+    fn edit(&self) -> &Edit;
+
+    /// Metadata blocks that it needs at most.
+    fn blocks(&self, data: &DataSpace) -> usize;
+
+    /// Carries it out; see [`Edit::apply`].
+    fn apply<B: Blocks>(
+        &mut self,
+        m: &mut Meta<B>,
+        data: &mut DataSpace,
+        batch: Option<u64>,
+    ) -> Result;
+
+    /// Shows the nodes and records of their tree to `f`.
+    #[cfg(not(MODULE))]
+    fn walk<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        chunks: u64,
+        f: &mut dyn FnMut(check::Item) -> Result,
+    ) -> Result;
+}
+
+/// A query that is going on.
+#[derive(Clone, Copy)]
+struct Query {
+    chunk: Chunk,
+    /// Where the next set is looked for; `None` when all has been seen.
+    from: Option<u64>,
+    /// The set reported last.
+    last: Option<Descriptor>,
+}
+
+/// The store.
+pub(super) struct Store<B: Blocks, X> {
+    base: Base<B>,
+    exceptions: X,
+    query: Option<Query>,
+}
+
+impl<B: Blocks, X: Exceptions> Store<B, X> {
+    /// What `chunk` holds for the live `id`, and whether that is its own alone.
+    fn lookup(&mut self, chunk: Chunk, id: SnapId) -> Result<Option<(Value, bool)>> {
+        let found = self.exceptions.lookup(&mut self.base, chunk, id)?;
+        // Of an id that has lost what it had no record for, nothing is the origin's any more.
+        let lost = id.0 <= self.base.lost_to;
+        Ok(found.or(lost.then_some((Value::Lost, true))))
+    }
+
+    /// Records `value` for what is live of `ids`. Whether there was anything.
+    fn set(
+        &mut self,
+        chunk: Chunk,
+        ids: Descriptor,
+        value: Value,
+        urgency: Urgency,
+    ) -> Result<bool> {
+        let Self {
+            base, exceptions, ..
+        } = self;
+        base.check_writable()?;
+        let Some(record) = exceptions.plan_set(base, chunk, ids, value)? else {
+            return Ok(false);
+        };
+        self.finish(&record, urgency)?;
+        Ok(true)
+    }
+
+    /// Drops what no live id needs of `chunk`. Whether there was anything.
+    fn trim(&mut self, chunk: u64) -> Result<bool> {
+        // When space is short, one record at a time makes some.
+        for limit in [TRIM_MAX, 1] {
+            let plan = self.exceptions.plan_trim(&mut self.base, chunk, limit)?;
+            let Some(record) = plan else {
+                return Ok(false);
+            };
+            match self.finish(&record, Urgency::Free) {
+                Err(ENOSPC) => {}
+                other => return other.map(|()| true),
+            }
+        }
+        Err(ENOSPC)
+    }
+
+    /// Makes the planned change and appends its record.
+    fn finish(&mut self, record: &Record, urgency: Urgency) -> Result {
+        let Self {
+            base, exceptions, ..
+        } = self;
+        base.data.check_frees(exceptions.edit().frees())?;
+        // A piece of the data area that goes to metadata may cost more of it than before.
+        base.prepare(exceptions.blocks(&base.data), 1, urgency)?;
+        base.prepare(exceptions.blocks(&base.data), 1, urgency)?;
+        let batch = Some(base.log.batch());
+        let Base { meta, data, .. } = base;
+        meta.guarded(|m| exceptions.apply(m, data, batch))?;
+        base.append(record)
+    }
+}
+
+impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
+    fn geometry(&self) -> Geometry {
+        self.base.geometry()
+    }
+
+    fn uuid(&self) -> [u8; 16] {
+        self.base.layout.uuid
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.base.meta.is_poisoned()
+    }
+
+    fn reset_query(&mut self, chunk: Chunk) -> Result {
+        // Nothing is preserved for who has lost it, nor beyond the end of the origin of then.
+        let base = &self.base;
+        let sectors = base.layout.chunk_sectors;
+        let needing = base.snaps.first_needing(chunk, sectors);
+        let from = match (needing, base.lost_to.checked_add(1)) {
+            (Some(id), Some(not_lost)) if base.lost_to != 0 => Some(id.0.max(not_lost)),
+            (Some(id), _) => Some(id.0),
+            (None, _) => None,
+        };
+        self.query = Some(Query {
+            chunk,
+            from,
+            last: None,
+        });
+        Ok(())
+    }
+
+    fn query_next_remap(&mut self) -> Result<Option<Descriptor>> {
+        let mut query = self.query.ok_or(EINVAL)?;
+        query.last = None;
+        if let Some(from) = query.from {
+            let base = &mut self.base;
+            let next = self.exceptions.next_shared(base, query.chunk, from)?;
+            query.from = next.and_then(|(_, from)| from);
+            query.last = next.map(|(ids, _)| ids);
+        }
+        self.query = Some(query);
+        Ok(query.last)
+    }
+
+    fn add_next_remap(&mut self) -> Result<Remap> {
+        self.base.check_writable()?;
+        let query = self.query.as_mut().ok_or(EINVAL)?;
+        let ids = query.last.ok_or(EINVAL)?;
+        let dest = self.base.data.take(&mut self.base.meta)?;
+        query.last = None;
+        Ok(Remap {
+            chunk: query.chunk,
+            ids,
+            dest,
+        })
+    }
+
+    fn find(&mut self, chunk: Chunk, id: SnapId) -> Result<Found> {
+        if !self.is_live(id) {
+            return Err(ENOENT);
+        }
+        Ok(match self.lookup(chunk, id)? {
+            None => Found::NotRemapped,
+            Some((value, true)) => Found::Private(value),
+            Some((value, false)) => Found::Shared(value),
+        })
+    }
+
+    fn make_chunk_writeable(&mut self, chunk: Chunk, id: SnapId) -> Result<Writeable> {
+        self.base.check_writable()?;
+        let from = match self.find(chunk, id)? {
+            Found::Private(Value::Chunk(dest)) => return Ok(Writeable::InPlace(dest)),
+            Found::NotRemapped => Source::Origin,
+            Found::Shared(value) | Found::Private(value) => match value {
+                Value::Chunk(dest) => Source::Store(dest),
+                Value::Zero => Source::Zero,
+                Value::Lost => Source::Lost,
+            },
+        };
+        let dest = self.base.data.take(&mut self.base.meta)?;
+        let ids = self.exceptions.written(&self.base, id);
+        let remap = Remap { chunk, ids, dest };
+        Ok(Writeable::Copy { from, remap })
+    }
+
+    fn check_conflict(&self, ids: Descriptor, who: Who) -> bool {
+        match who {
+            Who::Origin => true,
+            Who::Snapshot(id) => self.exceptions.overlap(&self.base, ids, id),
+        }
+    }
+
+    fn has_room(&self, n: usize) -> bool {
+        self.base
+            .log
+            .has_room(n.saturating_mul(2).saturating_add(8), false)
+    }
+
+    fn record(&mut self, remap: &Remap) -> Result {
+        let value = Value::Chunk(remap.dest);
+        if !self.base.data.is_taken(remap.dest) {
+            return Err(EINVAL);
+        }
+        if !self.set(remap.chunk, remap.ids, value, Urgency::Normal)? {
+            self.base.data.give_back(remap.dest);
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, remap: Remap) {
+        self.base.data.give_back(remap.dest);
+    }
+
+    fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result {
+        self.set(chunk, ids, Value::Lost, Urgency::Loss).map(|_| ())
+    }
+
+    fn record_all_lost(&mut self) -> Result {
+        self.base.record_all_lost()
+    }
+
+    fn record_zero(&mut self, chunk: Chunk, id: SnapId) -> Result {
+        if !self.is_live(id) {
+            return Err(ENOENT);
+        }
+        let ids = self.exceptions.written(&self.base, id);
+        self.set(chunk, ids, Value::Zero, Urgency::Normal)
+            .map(|_| ())
+    }
+
+    fn free_passed(&mut self, mark: u64) {
+        self.base.data.pass(mark);
+        self.base.data.release(self.base.log.durable());
+    }
+
+    fn free_mark(&self) -> Option<u64> {
+        self.base.data.free_mark()
+    }
+
+    fn has_unsealed(&self) -> bool {
+        !self.base.log.is_empty()
+    }
+
+    fn seal(&mut self) -> Result<Option<LogWrite>> {
+        let Base { log, meta, .. } = &mut self.base;
+        log.seal(meta.blocks())
+    }
+
+    fn sealed(&mut self, write: LogWrite, result: Result) {
+        self.base.log.sealed(write, result);
+        self.base.data.release(self.base.log.durable());
+    }
+
+    fn checkpoint_wanted(&self) -> bool {
+        self.base.wants_checkpoint()
+    }
+
+    fn checkpoint(&mut self, clean: Option<&Identity>) -> Result<CheckpointWrite> {
+        self.base.checkpoint(self.exceptions.root(), clean)
+    }
+
+    fn give_up(&mut self, lost: bool) -> Result<CheckpointWrite> {
+        self.base.give_up(lost)
+    }
+
+    fn checkpointed(&mut self, write: CheckpointWrite, result: Result) {
+        self.base.checkpointed(write, result);
+    }
+
+    fn set_needs_check(&mut self) {
+        self.base.set_needs_check();
+    }
+
+    fn needs_check(&self) -> bool {
+        self.base.needs_check()
+    }
+
+    fn next_id(&self, parent: Option<SnapId>) -> Result<SnapId, NoId> {
+        self.base.snaps.next_number(parent)
+    }
+
+    fn create(&mut self, parent: Option<SnapId>, created: u64, name: &[u8]) -> Result<SnapId> {
+        self.base.create(parent, created, name)
+    }
+
+    fn delete(&mut self, id: SnapId) -> Result {
+        self.base.delete(id)
+    }
+
+    fn forget(&mut self, id: SnapId) -> Result {
+        self.base.forget(id)
+    }
+
+    fn rename(&mut self, id: SnapId, name: &[u8]) -> Result {
+        self.base.rename(id, name)
+    }
+
+    fn snapshot(&mut self, id: SnapId) -> Result<Option<SnapInfo>> {
+        if !self.is_live(id) {
+            return Ok(None);
+        }
+        let row = self.base.snaps.row(&mut self.base.meta, id)?;
+        row.ok_or(EILSEQ).map(Some)
+    }
+
+    fn snapshot_from(&mut self, from: SnapId) -> Result<Option<SnapInfo>> {
+        match self.base.snaps.next_live(from) {
+            Some(id) => self.snapshot(id),
+            None => Ok(None),
+        }
+    }
+
+    fn live_ids(&self) -> u64 {
+        self.base.snaps.count()
+    }
+
+    fn live_range(&self, from: SnapId) -> Option<(SnapId, SnapId)> {
+        self.base.snaps.live_range(from)
+    }
+
+    fn is_live(&self, id: SnapId) -> bool {
+        self.base.snaps.is_live(id)
+    }
+
+    fn space(&self) -> Space {
+        self.base.space()
+    }
+
+    fn resize(&mut self, origin_sectors: u64, store_sectors: u64) -> Result {
+        self.base.resize(origin_sectors, store_sectors)
+    }
+
+    fn sweep_position(&self) -> Chunk {
+        Chunk(self.base.sweep_chunk)
+    }
+
+    fn sweep_step(&mut self) -> Result<bool> {
+        self.base.check_writable()?;
+        let Some(oldest) = self.base.snaps.oldest_dying(&mut self.base.meta)? else {
+            return Ok(false);
+        };
+        let pass = self.base.sweep_pass;
+        if oldest < pass - 1 {
+            // The last sweep left more to remove than fits into one record.
+            return self.base.swept(pass - 1);
+        }
+        for _ in 0..SWEEP_CHUNKS {
+            let at = self.base.sweep_chunk;
+            let next = self.exceptions.chunk_from(&mut self.base.meta, at)?;
+            let Some(chunk) = next else {
+                return self.base.swept(pass);
+            };
+            let done = !self.trim(chunk)?;
+            if !self.exceptions.edit().more() {
+                match chunk.checked_add(1) {
+                    Some(next) => self.base.sweep_chunk = next,
+                    None => return self.base.swept(pass),
+                }
+            }
+            if !done {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    #[cfg(not(MODULE))]
+    fn walk(&mut self, f: &mut dyn FnMut(check::Item) -> Result) -> Result {
+        self.walk_all(f)
+    }
+
+    #[cfg(not(MODULE))]
+    fn high_water(&self) -> u64 {
+        self.base.data.next()
+    }
+}
