@@ -8,7 +8,7 @@ use super::{
     order,
     origin::OriginTarget,
     registry::{Last, Origin},
-    worker::Engine, //
+    worker::{Command, Engine}, //
 };
 use crate::dm::{
     device::DevT,
@@ -32,6 +32,9 @@ pub(super) struct Control {
     pub(super) owner: Option<Owner>,
     /// A create that waits for the next suspend.
     pending: Option<Pending>,
+    /// A snapshot of a snapshot that is being cut. The worker waits for writes of the parent, which
+    /// nobody else may do here; the resume waits for the worker.
+    cutting: Option<Cutting>,
     /// The live table is suspended: no origin bio is under way, nor can one come. dm's own mark
     /// outlasts the moment when bios come again.
     pub(super) suspended: bool,
@@ -57,6 +60,14 @@ struct Pending {
     id: SnapId,
     parent: Option<SnapId>,
     name: [u8; NAME_LEN],
+}
+
+/// A cut that the worker is at.
+struct Cutting {
+    id: SnapId,
+    name: Name,
+    handle: TargetRef,
+    command: Command,
 }
 
 impl Control {
@@ -105,16 +116,60 @@ impl Control {
     ) {
         if let Some(pending) = self.take_pending(origin) {
             // The outcome is in status; a failed create never fails a suspend.
-            if let Err(e) = cut(origin, engine, handle, pending) {
-                say!(
-                    pr_err,
-                    "{name}: snapshot {} of origin {} was not created: error {}",
-                    pending.id,
-                    origin.dev,
-                    e.to_errno()
-                );
+            if let Err(e) = self.cut(origin, engine, name, handle, pending) {
+                say_failed(name, origin, pending.id, e);
             }
         }
+    }
+
+    /// Cuts a snapshot of the origin, on which nothing is under way. One of a snapshot is only
+    /// begun.
+    fn cut(
+        &mut self,
+        origin: &Origin,
+        engine: &Engine,
+        name: &Name,
+        handle: &TargetRef,
+        pending: Pending,
+    ) -> Result<SnapId> {
+        let begun = begin_cut(engine, pending);
+        let result = match begun {
+            Ok(command) if pending.parent.is_some() => {
+                origin.brief.lock().pending = Some(pending.id);
+                self.cutting = Some(Cutting {
+                    id: pending.id,
+                    name: *name,
+                    handle: handle.clone(),
+                    command,
+                });
+                return Ok(pending.id);
+            }
+            Ok(command) => command.wait().and_then(|id| id.ok_or(EIO)),
+            Err(e) => Err(e),
+        };
+        note_cut(origin, handle, result);
+        result
+    }
+
+    /// Waits for the end of a cut that is under way, if there is one, and notes how it ended.
+    pub(super) fn end_cut(&mut self, origin: &Origin) {
+        if let Some(cutting) = self.cutting.take() {
+            let result = cutting.command.wait();
+            let result = result.and_then(|id| id.ok_or(EIO));
+            note_cut(origin, &cutting.handle, result);
+            if let Err(e) = result {
+                say_failed(&cutting.name, origin, cutting.id, e);
+            }
+        }
+    }
+
+    /// Whether the worker is at a cut; notes how it ended if it has.
+    fn is_cutting(&mut self, origin: &Origin) -> bool {
+        let ended = self.cutting.as_ref().is_some_and(|c| c.command.has_ended());
+        if ended {
+            self.end_cut(origin);
+        }
+        self.cutting.is_some()
     }
 
     /// Forgets a create that waits; `false` if there is none.
@@ -128,20 +183,29 @@ impl Control {
     }
 }
 
-/// Cuts a snapshot of the origin, on which nothing is under way.
-fn cut(origin: &Origin, engine: &Engine, handle: &TargetRef, pending: Pending) -> Result<SnapId> {
-    let result = try_cut(engine, pending);
-    origin.brief.lock().last = match result {
+/// Notes for status how a cut ended; a failure is an event too.
+fn note_cut(origin: &Origin, handle: &TargetRef, result: Result<SnapId>) {
+    let mut brief = origin.brief.lock();
+    brief.pending = None;
+    brief.last = match result {
         Ok(id) => Last::Created(id),
         Err(e) => Last::Failed(e),
     };
+    drop(brief);
     if result.is_err() {
         handle.event();
     }
-    result
 }
 
-fn try_cut(engine: &Engine, pending: Pending) -> Result<SnapId> {
+fn say_failed(name: &Name, origin: &Origin, id: SnapId, e: Error) {
+    let (dev, errno) = (origin.dev, e.to_errno());
+    say!(
+        pr_err,
+        "{name}: snapshot {id} of origin {dev} was not created: error {errno}"
+    );
+}
+
+fn begin_cut(engine: &Engine, pending: Pending) -> Result<Command> {
     // A device that is being removed is not waited for: what is still under way would be on
     // both sides of the cut.
     if engine.shared.origin_writes.load(Acquire) != 0 {
@@ -149,12 +213,11 @@ fn try_cut(engine: &Engine, pending: Pending) -> Result<SnapId> {
     }
     // A chunk that is not remapped is the origin's: it must not change by a power cut.
     engine.shared.origin.flush()?;
-    let id = engine.control(order::Control::Create {
+    engine.begin(order::Control::Create {
         parent: pending.parent,
         created: real_seconds(),
         name: pending.name,
-    })?;
-    id.ok_or(EIO)
+    })
 }
 
 /// A message that cannot be carried out, and why.
@@ -278,6 +341,7 @@ impl OriginTarget {
         name: [u8; NAME_LEN],
     ) -> Result<SnapId, Refused<'static>> {
         let mut control = self.user.control.lock();
+        self.check_cutting(&mut control)?;
         if control.pending.is_some() {
             return Err(Refused::Errno(
                 "a create is pending already: suspend and resume the device, or cancel it",
@@ -305,7 +369,8 @@ impl OriginTarget {
                 })?;
         let pending = Pending { id, parent, name };
         if control.suspended && self.handle.is_suspended() {
-            return cut(&self.user, engine, &self.handle, pending)
+            return control
+                .cut(&self.user, engine, &self.name, &self.handle, pending)
                 .map_err(|e| Refused::Id("was not created", id, e));
         }
         control.pending = Some(pending);
@@ -313,9 +378,21 @@ impl OriginTarget {
         Ok(id)
     }
 
+    /// Refuses what would have to wait for a cut that is under way.
+    fn check_cutting(&self, control: &mut Control) -> Result<(), Refused<'static>> {
+        match control.is_cutting(&self.user) {
+            true => Err(Refused::Errno(
+                "a snapshot of a snapshot is being cut: resume the device first",
+                EBUSY,
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn delete(&self, engine: &Arc<Engine>, id: SnapId) -> Result<(), Refused<'static>> {
         // Held to the end, so that no target of the snapshot is made meanwhile.
-        let control = self.user.control.lock();
+        let mut control = self.user.control.lock();
+        self.check_cutting(&mut control)?;
         if !engine.with_store(|store| store.is_live(id)) {
             return Err(Refused::Id("does not exist", id, ENOENT));
         }
@@ -334,7 +411,8 @@ impl OriginTarget {
         id: SnapId,
         name: [u8; NAME_LEN],
     ) -> Result<(), Refused<'static>> {
-        let _control = self.user.control.lock();
+        let mut control = self.user.control.lock();
+        self.check_cutting(&mut control)?;
         if !engine.with_store(|store| store.is_live(id)) {
             return Err(Refused::Id("does not exist", id, ENOENT));
         }
@@ -372,13 +450,16 @@ fn list(engine: &Engine, mut from: SnapId, max: u64, out: &mut Text<'_>) -> Resu
                 created,
                 sectors,
                 name,
+                deleted,
                 ..
             } = &snap;
-            let len = name.iter().position(|&c| c == 0).unwrap_or(name.len());
-            let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok());
-            let name = name.filter(|n| !n.is_empty()).unwrap_or("-");
-            let _ = writeln!(out, "{id} {created} {sectors} {name}");
-            n += 1;
+            if !deleted {
+                let len = name.iter().position(|&c| c == 0).unwrap_or(name.len());
+                let name = name.get(..len).and_then(|n| core::str::from_utf8(n).ok());
+                let name = name.filter(|n| !n.is_empty()).unwrap_or("-");
+                let _ = writeln!(out, "{id} {created} {sectors} {name}");
+                n += 1;
+            }
             let Some(next) = id.0.checked_add(1) else {
                 break;
             };

@@ -9,18 +9,17 @@
 //!
 //! 1. `Origin::control`: commands and table changes of one origin, held while a command waits
 //!    for the worker;
-//! 2. the registry's `exclusive`: choosing and opening a store;
-//! 3. the registry's `entries`;
-//! 4. `Engine::core`: the state machine, the store and what they act on, held by the worker while
+//! 2. the registry's `entries`;
+//! 3. `Engine::core`: the state machine, the store and what they act on, held by the worker while
 //!    it works and by those who look something up in the store;
-//! 5. the checkpoint thread's `job`, a waiter's `result`;
-//! 6. spinlocks: `Origin::engine`, then `Inbox::inner`; `Origin::grace`, `Origin::brief` and
+//! 4. the checkpoint thread's `job`, a waiter's `result`;
+//! 5. spinlocks: `Origin::engine`, then `Inbox::inner`; `Origin::grace`, `Origin::brief` and
 //!    those of `Published` are leaves.
 //!
 //! The checkpoint thread holds its own `device` lock during I/O; nobody else takes it.
 //!
-//! map() takes spinlocks only. The worker takes none of 1 to 3, so whoever holds them may wait
-//! for it.
+//! map() takes spinlocks only. The worker takes neither of 1 and 2, so whoever holds them may
+//! wait for it.
 
 #![forbid(unsafe_code)]
 

@@ -10,7 +10,7 @@ use super::{
     meta::{MetaBlocks, BLOCK_SECTORS},
     name::{refuse, say, Name},
     order::{Control, Mode as EngineMode},
-    registry::{Brief, User},
+    registry::{Brief, Claim, Taken, User},
     worker::{Engine, Loaded, Parts}, //
 };
 use crate::dm::{
@@ -173,25 +173,36 @@ impl OriginTarget {
                 ));
             }
         }
-        let other = self.user.find_other(|other| {
-            other.with_engine(|engine| {
-                let theirs = engine.shared.store.dev();
-                (theirs == store || engine.shared.mapped == mine).then_some((other.dev, theirs))
-            })?
-        });
-        match other {
-            Some((origin, theirs)) if theirs == store => Err(refuse!(
-                self.name,
-                EBUSY,
-                "store {store} is in use for origin {origin}"
-            )),
-            Some((origin, _)) => Err(refuse!(
-                self.name,
-                EINVAL,
-                "a reload must name origin {origin}"
-            )),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Claims the store, so that nobody else opens it meanwhile. The control lock is held.
+    fn claim(&self) -> Result<Claim<'_>> {
+        let (name, origin, store) = (&self.name, self.origin.dev(), self.store.dev());
+        self.user
+            .claim(store, self.name.dev())
+            .map_err(|taken| match taken {
+                Taken::Store(other) => {
+                    refuse!(name, EBUSY, "store {store} is in use for origin {other}")
+                }
+                Taken::StoreIsOrigin(other) => {
+                    refuse!(
+                        name,
+                        EBUSY,
+                        "store {store} is an origin, whose store is {other}"
+                    )
+                }
+                Taken::OriginIsStore(other) => {
+                    refuse!(
+                        name,
+                        EBUSY,
+                        "origin {origin} is the store of origin {other}"
+                    )
+                }
+                Taken::Mapped(other) => {
+                    refuse!(name, EINVAL, "a reload must name origin {other}")
+                }
+            })
     }
 
     /// Opens the store and compares it with the table. An empty one is formatted. Answers how
@@ -310,20 +321,18 @@ impl OriginTarget {
     /// Binds the engine to this table; starts it if there is none.
     fn bind(&self) -> Result {
         let mut control = self.user.control.lock();
-        control.suspended = false;
         if !control.is_owner(self.instance) {
-            let engine = self.user.exclusive(|| {
-                self.check_others(&control)?;
-                let engine = match self.user.engine() {
-                    Some(engine) => {
-                        engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
-                        engine
-                    }
-                    None => self.start()?,
-                };
-                self.user.set_engine(Some(engine.clone()));
-                Ok(engine)
-            })?;
+            self.check_others(&control)?;
+            let claim = self.claim()?;
+            let engine = match self.user.engine() {
+                Some(engine) => {
+                    engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
+                    engine
+                }
+                None => self.start()?,
+            };
+            self.user.set_engine(Some(engine.clone()));
+            drop(claim);
             self.engine.populate(engine);
             control.owner = Some(Owner {
                 instance: self.instance,
@@ -333,6 +342,8 @@ impl OriginTarget {
                 store: self.store.dev(),
             });
         }
+        control.suspended = false;
+        control.end_cut(&self.user);
         self.grow()
     }
 
@@ -372,11 +383,22 @@ impl OriginTarget {
     }
 
     /// The last table goes: everything is written, and the store marked clean.
-    fn unbind(&self) {
-        let mut control = self.user.control.lock();
-        if !control.is_owner(self.instance) {
-            return;
+    fn unbind(self) {
+        let origin = Arc::clone(&self.user);
+        let mut control = origin.control.lock();
+        if control.is_owner(self.instance) {
+            self.close(&mut control);
         }
+        // The engine's last reference goes under the lock, and with it what is left of dirty
+        // metadata is written: whoever opens the store next must not do so meanwhile.
+        let OriginTarget { user, engine, .. } = self;
+        drop(engine);
+        drop(control);
+        drop(user);
+    }
+
+    fn close(&self, control: &mut ControlState) {
+        control.end_cut(&self.user);
         control.owner = None;
         control.suspended = false;
         control.drop_pending(&self.user);
@@ -385,15 +407,17 @@ impl OriginTarget {
         // The engine stays known until it is quiet, since bios under way report to it.
         engine.close();
         let shared = &engine.shared;
-        // The clean mark says: the origin is as it was when we last saw it.
-        let clean = (!shared.read_only)
-            .then(|| shared.origin.flush())
-            .transpose()
-            .and_then(|_| {
-                let sectors = engine.with_store(|s| s.geometry().origin_sectors);
-                identity::read(&shared.origin, sectors)
-            });
-        if let Err(e) = engine.control(Control::Close { clean: clean.ok() }) {
+        // The clean mark says: the origin is as it was when we last saw it. If another table has
+        // taken our place, it may have been written since.
+        let mut clean = None;
+        if self.handle.is_being_removed() && !shared.read_only {
+            let sectors = engine.with_store(|s| s.geometry().origin_sectors);
+            let flushed = shared.origin.flush();
+            clean = flushed
+                .and_then(|()| identity::read(&shared.origin, sectors))
+                .ok();
+        }
+        if let Err(e) = engine.control(Control::Close { clean }) {
             say!(
                 pr_err,
                 "{}: store {} was not closed cleanly: error {}",
@@ -452,14 +476,13 @@ impl Target for OriginTarget {
             engine: SetOnce::new(),
         };
         let control = this.user.control.lock();
-        this.user.exclusive(|| {
-            this.check_others(&control)?;
-            if control.owner.is_none() {
-                // Says what is wrong with the store while the old table is still there.
-                this.open_store(&store_dev, &origin_dev)?;
-            }
-            Ok(())
-        })?;
+        this.check_others(&control)?;
+        let claim = this.claim()?;
+        if control.owner.is_none() {
+            // Says what is wrong with the store while the old table is still there.
+            this.open_store(&store_dev, &origin_dev)?;
+        }
+        drop(claim);
         drop(control);
         Ok(this)
     }

@@ -30,18 +30,49 @@ use kernel::{
 static REGISTRY: Global<Registry> = Global::new();
 
 /// All origins.
+///
+/// Its lock is held for short sections only, never during I/O: an origin may stand on a device of
+/// another one that is suspended.
 #[pin_data]
 pub(crate) struct Registry {
     #[pin]
     entries: Mutex<KVec<Entry>>,
-    /// Held while a store is chosen for an origin and opened, so that no store gets two.
-    #[pin]
-    exclusive: Mutex<()>,
 }
 
 struct Entry {
     origin: Arc<Origin>,
     users: usize,
+    /// The store that is being opened for it, before there is an engine.
+    claim: Option<DevT>,
+}
+
+impl Entry {
+    /// The store that runs for it, or is about to.
+    fn store(&self) -> Option<DevT> {
+        let running = self.origin.with_engine(|engine| engine.shared.store.dev());
+        running.or(self.claim)
+    }
+}
+
+/// Why a store cannot be opened for an origin. Names the other origin.
+pub(super) enum Taken {
+    /// The store is that of another origin.
+    Store(DevT),
+    /// The store is an origin itself, with this store.
+    StoreIsOrigin(DevT),
+    /// The origin is the store of another one.
+    OriginIsStore(DevT),
+    /// The mapped device stands for another origin.
+    Mapped(DevT),
+}
+
+/// The right to open a store for an origin: nobody else can until it is dropped.
+pub(super) struct Claim<'a>(&'a User);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.with_entry(|entry| entry.claim = None);
+    }
 }
 
 /// An origin device, whether or not its target is loaded.
@@ -101,7 +132,6 @@ pub(crate) fn init() -> Result<Filled<Registry>> {
     let registry = Arc::pin_init(
         pin_init!(Registry {
             entries <- new_mutex!(KVec::new()),
-            exclusive <- new_mutex!(()),
         }),
         GFP_KERNEL,
     )?;
@@ -146,27 +176,60 @@ impl User {
             Entry {
                 origin: origin.clone(),
                 users: 1,
+                claim: None,
             },
             GFP_KERNEL,
         )?;
         Ok(User { origin })
     }
 
-    /// Runs `f` while no other origin does.
-    pub(super) fn exclusive<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<R> {
-        let registry = REGISTRY.get().ok_or(ENODEV)?;
-        let _guard = registry.exclusive.lock();
-        f()
+    /// Claims `store` for this origin, whose mapped device is `mapped`. The caller holds the
+    /// origin's control lock as long as it has the claim. No I/O is waited for.
+    pub(super) fn claim(&self, store: DevT, mapped: DevT) -> Result<Claim<'_>, Taken> {
+        let mut taken = None;
+        self.with_entries(|entries| {
+            let mine = self.origin.dev;
+            let others = entries
+                .iter()
+                .filter(|e| !Arc::ptr_eq(&e.origin, &self.origin));
+            for other in others {
+                let (dev, theirs) = (other.origin.dev, other.store());
+                let stands_for = other.origin.with_engine(|e| e.shared.mapped);
+                taken = match theirs {
+                    Some(theirs) if theirs == store => Some(Taken::Store(dev)),
+                    Some(theirs) if theirs == mine => Some(Taken::OriginIsStore(dev)),
+                    Some(theirs) if dev == store => Some(Taken::StoreIsOrigin(theirs)),
+                    _ if stands_for == Some(mapped) => Some(Taken::Mapped(dev)),
+                    _ => continue,
+                };
+                return;
+            }
+            let own = entries
+                .iter_mut()
+                .find(|e| Arc::ptr_eq(&e.origin, &self.origin));
+            if let Some(own) = own {
+                own.claim = Some(store);
+            }
+        });
+        match taken {
+            Some(taken) => Err(taken),
+            None => Ok(Claim(self)),
+        }
     }
 
-    /// Another origin for which `f` answers something; `f` takes spinlocks only.
-    pub(super) fn find_other<R>(&self, mut f: impl FnMut(&Origin) -> Option<R>) -> Option<R> {
-        let registry = REGISTRY.get()?;
-        let entries = registry.entries.lock();
-        entries
-            .iter()
-            .filter(|e| !Arc::ptr_eq(&e.origin, &self.origin))
-            .find_map(|e| f(&e.origin))
+    fn with_entries(&self, f: impl FnOnce(&mut KVec<Entry>)) {
+        if let Some(registry) = REGISTRY.get() {
+            f(&mut registry.entries.lock());
+        }
+    }
+
+    fn with_entry(&self, f: impl FnOnce(&mut Entry)) {
+        self.with_entries(|entries| {
+            let mut entries = entries.iter_mut();
+            if let Some(entry) = entries.find(|e| Arc::ptr_eq(&e.origin, &self.origin)) {
+                f(entry);
+            }
+        });
     }
 }
 

@@ -84,7 +84,8 @@ impl SnapTarget {
                 "snapshot {id} of origin {origin} cannot be looked up"
             )
         })?;
-        let Some(info) = info else {
+        // One whose deletion is under way would go while it is open.
+        let Some(info) = info.filter(|info| !info.deleted) else {
             return Err(refuse!(
                 name,
                 ENOENT,
@@ -239,11 +240,15 @@ impl Target for SnapTarget {
         // The record is made only now that the data is there, and the bio ends after that.
         bio.data_mut().failed = !status.is_ok();
         let mut bio = Some(bio);
-        self.user.with_engine(|engine| {
+        self.with_engine(|engine| {
             if let Some(bio) = bio.take() {
                 engine.overwritten(bio.keep());
             }
         });
+        if let Some(bio) = bio {
+            // Without its engine no record is made: what was written is nobody's.
+            bio.keep().end(Status::IOERR);
+        }
     }
 
     fn status(&self, kind: StatusKind, _noflush: bool, out: &mut Text<'_>) {

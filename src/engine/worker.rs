@@ -7,7 +7,7 @@ use super::{
     checkpoint::CheckpointWriter,
     inbox::{Events, Inbox},
     name::{say, Name},
-    order::{self, grace, Fifo, Machine, Mode, Request, Users, World, SLOTS},
+    order::{self, grace, Fifo, Machine, Mode, Request, Timer, Users, World, SLOTS},
     registry::Origin,
     status::Published, //
 };
@@ -43,13 +43,30 @@ use super::meta::BLOCK_SECTORS;
 /// Blocks of the largest log write.
 const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
 
-/// A command under way, and the thread that waits for it.
+/// A command under way, and the thread that will wait for it.
 #[pin_data]
 struct Waiter {
     #[pin]
     done: Completion,
     #[pin]
     result: Mutex<Option<Result<Option<SnapId>>>>,
+}
+
+/// A command that the worker is at.
+pub(super) struct Command(Arc<Waiter>);
+
+impl Command {
+    /// Waits until it is durable, or has failed.
+    pub(super) fn wait(self) -> Result<Option<SnapId>> {
+        self.0.done.wait_for_completion();
+        let result = self.0.result.lock().take();
+        result.unwrap_or(Err(EIO))
+    }
+
+    /// Whether [`wait`](Self::wait) would not.
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.result.lock().is_some()
+    }
 }
 
 /// What runs while an origin's table is live.
@@ -116,8 +133,8 @@ struct Outside {
     /// The log write that is out.
     log_write: Option<LogWrite>,
     waiter: Option<Arc<Waiter>>,
-    /// When the timer runs out, in milliseconds.
-    timer: Option<u64>,
+    /// When each timer runs out, in milliseconds.
+    timers: [Option<u64>; Timer::KINDS],
     /// Somebody should be told.
     event: bool,
     name: Name,
@@ -198,7 +215,7 @@ impl Engine {
             log_page: Some(PageBuf::new(LOG_BLOCKS)?),
             log_write: None,
             waiter: None,
-            timer: None,
+            timers: [None; Timer::KINDS],
             event: false,
             name: parts.name,
             handle: parts.handle,
@@ -225,6 +242,8 @@ impl Engine {
         // Nothing fails from here on: each of these makes a cycle that `stop()` breaks.
         engine.checkpoint.start();
         engine.kick.bind(engine.clone());
+        // A sweep may be left to go on with.
+        engine.look();
         Ok(engine)
     }
 
@@ -246,6 +265,11 @@ impl Engine {
     /// Has a command carried out, and waits until it is durable. The caller holds the control
     /// lock of the origin, so that there is one at a time.
     pub(super) fn control(&self, command: order::Control) -> Result<Option<SnapId>> {
+        self.begin(command)?.wait()
+    }
+
+    /// Has a command carried out. `EBUSY` while another one is.
+    pub(super) fn begin(&self, command: order::Control) -> Result<Command> {
         let waiter = Arc::pin_init(
             pin_init!(Waiter {
                 done <- Completion::new(),
@@ -258,9 +282,7 @@ impl Engine {
         core.outside.waiter = Some(waiter.clone());
         drop(core);
         self.look();
-        waiter.done.wait_for_completion();
-        let result = waiter.result.lock().take();
-        result.unwrap_or(Err(EIO))
+        Ok(Command(waiter))
     }
 
     /// Looks into the store. May wait for metadata to be read, never for anybody's bios.
@@ -299,9 +321,13 @@ impl Runs for Engine {
             outside,
             events,
         } = &mut *core;
-        if outside.timer.is_some_and(|at| at <= now_ms()) {
-            outside.timer = None;
-            machine.timer();
+        let now = now_ms();
+        for timer in Timer::ALL {
+            let at = &mut outside.timers[timer as usize];
+            if at.is_some_and(|at| at <= now) {
+                *at = None;
+                machine.timer(timer);
+            }
         }
         loop {
             let any = self.inbox.take(events);
@@ -312,7 +338,7 @@ impl Runs for Engine {
             }
         }
         self.shared.published.update(machine);
-        if let Some(at) = outside.timer {
+        if let Some(at) = outside.timers.iter().flatten().min() {
             let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
             self.inbox.look_later(ms as u32);
         }
@@ -554,9 +580,10 @@ impl World for Outside {
         self.owner.passed(users, ticket)
     }
 
-    fn later(&mut self, ms: u32) {
+    fn later(&mut self, timer: Timer, ms: u32) {
         let at = now_ms() + u64::from(ms);
-        self.timer = Some(self.timer.map_or(at, |old| old.min(at)));
+        let old = &mut self.timers[timer as usize];
+        *old = Some(old.map_or(at, |old| old.min(at)));
     }
 
     fn control_done(&mut self, result: Result<Option<SnapId>>) {

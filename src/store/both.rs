@@ -441,14 +441,15 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             let Some(chunk) = next else {
                 return self.base.swept(pass);
             };
-            let done = !self.trim(chunk)?;
+            let changed = self.trim(chunk)?;
             if !self.exceptions.edit().more() {
                 match chunk.checked_add(1) {
                     Some(next) => self.base.sweep_chunk = next,
                     None => return self.base.swept(pass),
                 }
             }
-            if !done {
+            if changed && !self.has_room(1) {
+                // What was done is to be logged before more is.
                 break;
             }
         }

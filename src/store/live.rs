@@ -2,7 +2,7 @@
 
 //! Sets of numbers kept as sorted ranges in memory: the live ids.
 
-use kernel::prelude::*;
+use kernel::{alloc::Flags, prelude::*};
 
 /// How a set of ranges changes, by the lower ends: what is taken out, and what is entered in
 /// place of a range with the same lower end, or anew.
@@ -22,8 +22,8 @@ impl Ranges {
     }
 
     /// Makes sure that the next change needs no memory.
-    pub(super) fn reserve(&mut self) -> Result {
-        Ok(self.0.reserve(2, GFP_KERNEL)?)
+    pub(super) fn reserve(&mut self, flags: Flags) -> Result {
+        Ok(self.0.reserve(2, flags)?)
     }
 
     /// Enters a range behind all others. `EILSEQ` if it is not.

@@ -15,7 +15,10 @@ use super::{
     tree::Tree,
     types::{Chunk, NoId, SnapId, SnapInfo},
 };
-use kernel::prelude::*;
+use kernel::{
+    alloc::Flags,
+    prelude::*, //
+};
 
 /// Words of a row: id, time, sectors, flags, state, three spare ones, eight of name.
 const ROW: usize = 16;
@@ -195,6 +198,7 @@ impl Snaps {
             created: row[1],
             sectors: row[2],
             flags: row[3],
+            deleted: row[STATE] == DELETED,
             name,
         }))
     }
@@ -230,12 +234,17 @@ impl Snaps {
         ops(&self.dying, SWEPT_MAX)
     }
 
-    /// Makes sure that the next change needs no memory.
+    /// Makes sure that the next change needs no memory. Does not wait for it: swapping it out may
+    /// need the caller.
     pub(super) fn reserve(&mut self) -> Result {
-        self.tops.reserve()?;
-        self.subs.reserve()?;
-        self.nexts.reserve(1, GFP_KERNEL)?;
-        Ok(self.history.reserve(1, GFP_KERNEL)?)
+        self.reserve_with(GFP_NOWAIT | __GFP_NOWARN)
+    }
+
+    fn reserve_with(&mut self, flags: Flags) -> Result {
+        self.tops.reserve(flags)?;
+        self.subs.reserve(flags)?;
+        self.nexts.reserve(1, flags)?;
+        Ok(self.history.reserve(1, flags)?)
     }
 
     /// The id that the next snapshot (of the origin, or of `parent`) gets.
@@ -274,7 +283,8 @@ impl Snaps {
         if self.next_number(parent) != Ok(id) {
             return Err(EILSEQ);
         }
-        self.reserve()?;
+        // Nothing to do, but in a replay.
+        self.reserve_with(GFP_KERNEL)?;
         let mut row = [0; ROW];
         row[..4].copy_from_slice(&[id.0, created, sectors, flags]);
         self.rows.insert(m, &row)?;
@@ -335,7 +345,8 @@ impl Snaps {
         if !self.is_live(id) || pass == NOT_YET {
             return Err(EILSEQ);
         }
-        self.reserve()?;
+        // Nothing to do, but in a replay.
+        self.reserve_with(GFP_KERNEL)?;
         if !self.dying.remove(m, &[NOT_YET, id.0])? {
             return Err(EILSEQ);
         }

@@ -227,6 +227,8 @@ pub(crate) struct SnapInfo {
     pub(crate) sectors: u64,
     /// Flag bits; none is defined yet.
     pub(crate) flags: u64,
+    /// Its deletion is recorded, and will take it from the live ones.
+    pub(crate) deleted: bool,
     /// Name, padded with zero bytes; at most 63 bytes are used.
     pub(crate) name: [u8; 64],
 }

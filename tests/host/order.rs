@@ -7,6 +7,7 @@ mod chaos;
 mod control;
 mod failures;
 mod flush;
+mod heal;
 mod origin;
 mod reuse;
 mod snapshot;

@@ -3,7 +3,7 @@
 //! Making it durable: log writes, checkpoints, and who may go on after them.
 
 use super::{
-    slots::State, Control, Fifo, Machine, Mode, Users, World, IDLE_COMMIT_MS, NO_MEMORY_MS,
+    slots::State, Control, Fifo, Machine, Mode, Timer, Users, World, IDLE_COMMIT_MS, NO_MEMORY_MS,
 };
 use kernel::prelude::*;
 
@@ -27,7 +27,7 @@ impl<W: World> Machine<W> {
             || self.control.is_some();
         if !wanted {
             if !core::mem::replace(&mut self.idle_armed, true) {
-                world.later(IDLE_COMMIT_MS);
+                world.later(Timer::Idle, IDLE_COMMIT_MS);
             }
             return;
         }
@@ -74,8 +74,11 @@ impl<W: World> Machine<W> {
             // It is done when the id has left the live ones.
             (Ok(()), Some(deleted)) => self.forgetting = Some((deleted, true)),
             (result, deleted) => {
-                // In doubt: if the store heals, it is deleted all the same.
-                self.lapsed = deleted;
+                // In doubt: if the store heals, it is deleted, or made, all the same.
+                if result.is_err() {
+                    self.lapsed = deleted.or(self.lapsed);
+                    self.orphan = id.or(self.orphan);
+                }
                 world.control_done(result.map(|()| id));
             }
         }
@@ -135,7 +138,7 @@ impl<W: World> Machine<W> {
                     world.control_done(Err(e));
                 }
                 if e == ENOMEM || e == EAGAIN || e == EBUSY {
-                    world.later(NO_MEMORY_MS);
+                    world.later(Timer::Retry, NO_MEMORY_MS);
                 } else {
                     self.fail(world, e, false);
                 }
@@ -151,6 +154,7 @@ impl<W: World> Machine<W> {
             && self.retry.is_empty()
             && self.heal.is_idle()
             && self.gate.is_idle()
+            && (self.mode == Mode::Fail || self.forgetting.is_none() && self.orphan.is_none())
             && !self.writing.busy
             && !self.settling.is_busy()
             && !self.unsharing.is_busy()

@@ -2,7 +2,7 @@
 
 //! Commands, and what an error of the store means.
 
-use super::{slots::Slot, unpadded, Control, Machine, Mode, Users, World, NO_MEMORY_MS};
+use super::{slots::Slot, unpadded, Control, Machine, Mode, Timer, Users, World, NO_MEMORY_MS};
 use crate::store::{SnapId, Who};
 use kernel::prelude::*;
 
@@ -13,6 +13,7 @@ impl<W: World> Machine<W> {
         let result = match &self.control {
             None | Some(Control::Close { .. }) => return,
             Some(_) if self.mode == Mode::Fail => Err(EIO),
+            Some(_) if self.orphan.is_some() => return,
             Some(_) if self.mode == Mode::Ro => Err(EROFS),
             Some(Control::Checkpoint) => {
                 self.checkpoint_forced = true;
@@ -37,6 +38,8 @@ impl<W: World> Machine<W> {
                 .store
                 .create(*parent, *created, unpadded(name))
                 .map(Some),
+            // One deletion after the other: an earlier one may have come back with a heal.
+            Some(Control::Delete { .. }) if self.forgetting.is_some() => return,
             Some(Control::Delete { id }) => {
                 let id = *id;
                 self.store.delete(id).map(|()| {
@@ -67,7 +70,7 @@ impl<W: World> Machine<W> {
             }
             Err(e) if e == EAGAIN || e == ENOMEM => {
                 self.checkpoint_forced |= e == EAGAIN;
-                world.later(NO_MEMORY_MS);
+                world.later(Timer::Retry, NO_MEMORY_MS);
             }
             Err(e) => {
                 self.end_control();
@@ -127,14 +130,55 @@ impl<W: World> Machine<W> {
             }
             Err(e) if e == EAGAIN || e == ENOMEM => {
                 self.checkpoint_forced |= e == EAGAIN;
-                return world.later(NO_MEMORY_MS);
+                return world.later(Timer::Retry, NO_MEMORY_MS);
             }
-            Err(e) => self.store_error(world, e),
+            Err(e) => {
+                // It is deleted on disk: if the store heals, here too.
+                self.lapsed = (self.mode == Mode::Fail).then_some(id);
+                self.store_error(world, e);
+            }
         }
         self.forgetting = None;
         if told {
             world.control_done(result.map(|()| None));
         }
+    }
+
+    /// Deletes a snapshot that was made after all, though its making was said to have failed.
+    pub(super) fn withdraw_orphan(&mut self, world: &mut W) {
+        let Some(id) = self.orphan else { return };
+        if self.mode == Mode::Fail || self.forgetting.is_some() || self.is_withdrawing() {
+            return;
+        }
+        let result = match self.store.has_room(1) {
+            true => self.store.delete(id),
+            false => Err(EAGAIN),
+        };
+        match result {
+            // A deletion that was in doubt itself is in core, and on its way to the log or there.
+            Err(e) if e == ENOENT && !self.store.has_unsealed() => {
+                self.orphan = None;
+                self.forgetting = Some((id, false));
+                self.forget_deleted(world);
+            }
+            Err(e) if e == EAGAIN || e == ENOMEM => {
+                self.checkpoint_forced |= e == EAGAIN;
+                world.later(Timer::Retry, NO_MEMORY_MS);
+            }
+            Err(e) if e != ENOENT => {
+                self.orphan = None;
+                self.store_error(world, e);
+            }
+            _ => {
+                self.collecting.orphan = Some(id);
+                self.collecting.busy = true;
+            }
+        }
+    }
+
+    /// Whether the deletion of the orphan is on its way to the log.
+    fn is_withdrawing(&self) -> bool {
+        self.collecting.orphan.is_some() || self.writing.orphan.is_some()
     }
 
     pub(super) fn set_mode(&mut self, world: &mut W, mode: Mode, why: Error) {

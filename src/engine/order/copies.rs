@@ -4,7 +4,7 @@
 
 use super::{
     slots::{self, State},
-    Copied, Fifo, Machine, Mode, Users, World, NO_MEMORY_MS,
+    Copied, Fifo, Machine, Mode, Timer, Users, World, NO_MEMORY_MS,
 };
 use crate::store::{Chunk, Descriptor, Remap, Source, MAX_DESTS};
 use kernel::prelude::*;
@@ -156,7 +156,7 @@ impl<W: World> Machine<W> {
                         slot.remaps[bit] = remap;
                         slot.lost[bit] = lost;
                     }
-                    world.later(NO_MEMORY_MS);
+                    world.later(Timer::Retry, NO_MEMORY_MS);
                     return false;
                 }
                 (Err(e), Some(remap)) => {
@@ -177,7 +177,7 @@ impl<W: World> Machine<W> {
                             if let Some(slot) = self.slots.get(n) {
                                 slot.lost[bit] = Some(ids);
                             }
-                            world.later(NO_MEMORY_MS);
+                            world.later(Timer::Retry, NO_MEMORY_MS);
                             return false;
                         }
                         Err(e) => self.fail(world, e, false),

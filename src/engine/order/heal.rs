@@ -11,7 +11,7 @@
 //! copies (unless that is to be refused), and the loss is written down as soon as a write
 //! succeeds. As long as no origin write comes, nothing is lost.
 
-use super::{Control, Fifo, Machine, Mode, Users, World};
+use super::{Control, Fifo, Machine, Mode, Timer, Users, World};
 use kernel::prelude::*;
 
 /// Milliseconds between attempts.
@@ -32,17 +32,19 @@ enum Attempt {
     LastWord,
 }
 
-/// What is known of a store that has failed. Meaningless in other modes.
+/// What is known of a store that has failed. Meaningless in other modes, but for `exposed`.
 pub(super) struct Heal<Q> {
     attempt: Attempt,
     /// Only writing has failed: the state in core is good.
     curable: bool,
     /// Origin writes need not wait: what an attempt can bring, one has brought or failed to.
     open: bool,
-    /// An origin write went on whose chunk may be needed.
+    /// An origin write went on whose chunk may be needed, and nothing durable says so.
     exposed: bool,
-    /// The last word is durable.
+    /// The last word is durable, and nothing has changed since.
     said: bool,
+    /// It said that all is lost, which holds for all writes to come.
+    loss_said: bool,
     /// The store is being closed, and was tried once more for that.
     closing: bool,
     /// Origin writes that wait for the end of an attempt.
@@ -57,6 +59,7 @@ impl<Q: Fifo> Heal<Q> {
             open: false,
             exposed: false,
             said: false,
+            loss_said: false,
             closing: false,
             waiting: Q::default(),
         }
@@ -86,6 +89,7 @@ impl<W: World> Machine<W> {
         self.heal = Heal {
             attempt: Attempt::Due,
             curable,
+            exposed: self.heal.exposed,
             ..Heal::new()
         };
         world.mode_changed(Mode::Fail, why);
@@ -117,7 +121,7 @@ impl<W: World> Machine<W> {
         } else if self.preserve_on_error {
             world.end(bio, Err(EIO));
         } else if world.passed(Users::OriginReads, self.fail_reads) {
-            self.heal.exposed = true;
+            self.heal.exposed |= !self.heal.loss_said;
             world.to_origin(bio);
         } else {
             // A snapshot read that began before must not see what this write brings.
@@ -166,9 +170,9 @@ impl<W: World> Machine<W> {
         let heal = &self.heal;
         let news = match self.preserve_on_error {
             true => self.store.needs_check(),
-            false => heal.exposed || !heal.waiting.is_empty(),
+            false => !heal.waiting.is_empty(),
         };
-        heal.curable || news && !heal.said
+        heal.curable || heal.exposed || news && !heal.said
     }
 
     /// Changes the policy for copies that cannot be made.
@@ -203,10 +207,17 @@ impl<W: World> Machine<W> {
                 // A checkpoint that was out then has ended the doubt: the batch can be written.
                 Err(e) if e == EBUSY => return self.healed(world),
                 Err(e) if e == ENOMEM => return self.end_attempt(world, false),
-                Err(_) => self.heal.curable = false,
+                Err(_) => {
+                    // Whether there is anything for a last word to say is another question.
+                    self.heal.curable = false;
+                    self.heal.attempt = Attempt::Due;
+                    self.look_again = true;
+                    return;
+                }
             }
         }
-        match self.store.give_up(!self.preserve_on_error) {
+        let loss = self.says_loss();
+        match self.store.give_up(loss) {
             Ok(write) => {
                 self.checkpoint_out = true;
                 self.heal.attempt = Attempt::LastWord;
@@ -221,7 +232,10 @@ impl<W: World> Machine<W> {
     pub(super) fn heal_written(&mut self, world: &mut W, result: Result) -> bool {
         match self.heal.attempt {
             _ if self.mode != Mode::Fail => return false,
-            Attempt::Checkpoint if result.is_ok() => self.healed(world),
+            Attempt::Checkpoint if result.is_ok() => {
+                self.healed(world);
+                self.heal.exposed = false;
+            }
             Attempt::Checkpoint => {
                 // It cannot be tried again: the last word is next.
                 self.heal.curable = false;
@@ -229,7 +243,9 @@ impl<W: World> Machine<W> {
             }
             Attempt::LastWord => {
                 self.heal.said = result.is_ok();
-                if self.heal.said && !self.preserve_on_error {
+                if self.heal.said && self.says_loss() {
+                    self.heal.exposed = false;
+                    self.heal.loss_said = true;
                     world.all_lost();
                 }
                 self.end_attempt(world, result.is_ok());
@@ -252,13 +268,29 @@ impl<W: World> Machine<W> {
         if let Some(id) = self.lapsed.take() {
             self.forgetting = Some((id, false));
         }
-        if self.heal.exposed {
-            // The record of it may be in the batch still.
+        if self.store.has_unsealed() {
+            // What is in the batch still is not durable, and nobody knows any more what it is.
             self.collecting.recorded.note_all();
+            self.collecting.unshared.note_all();
             self.collecting.busy = true;
+        }
+        if self.heal.exposed {
             world.all_lost();
         }
         world.mode_changed(Mode::Rw, EIO);
+    }
+
+    /// Whether a last word is to say that snapshots have lost something.
+    fn says_loss(&self) -> bool {
+        self.heal.exposed || !self.preserve_on_error
+    }
+
+    /// A log write that was sealed in a mode other than `fail` has succeeded: the record of a loss
+    /// was in it, if there is one.
+    pub(super) fn loss_is_durable(&mut self) {
+        if self.mode != Mode::Fail {
+            self.heal.exposed = false;
+        }
     }
 
     /// Nothing has come of an attempt but, with `last`, all that can come of one.
@@ -268,7 +300,7 @@ impl<W: World> Machine<W> {
         self.look_again = true;
         self.retry.append(&mut self.heal.waiting);
         if !last {
-            world.later(HEAL_MS);
+            world.later(Timer::Heal, HEAL_MS);
         }
     }
 }

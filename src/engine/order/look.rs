@@ -2,7 +2,7 @@
 
 //! Looking at bios: what is to become of a read, a write, a flush.
 
-use super::{Fifo, Looked, Machine, Mode, Op, Request, World, MAX_STALLS, NO_MEMORY_MS};
+use super::{Fifo, Looked, Machine, Mode, Op, Request, Timer, World, MAX_STALLS, NO_MEMORY_MS};
 use crate::store::{Chunk, Found, Remap, SnapId, Source, Value, Who, Writeable, MAX_DESTS};
 use kernel::prelude::*;
 
@@ -44,7 +44,7 @@ impl<W: World> Machine<W> {
 
     /// A write must wait until memory is found, or a commit or checkpoint has made room.
     pub(super) fn stall(&mut self, world: &mut W, why: Error) {
-        world.later(NO_MEMORY_MS);
+        world.later(Timer::Retry, NO_MEMORY_MS);
         if why == ENOMEM {
             return;
         }

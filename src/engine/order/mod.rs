@@ -38,7 +38,7 @@ mod sweep;
 mod world;
 
 pub(crate) use slots::SLOTS;
-pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Users, World};
+pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Timer, Users, World};
 
 use crate::store::{CheckpointWrite, ExceptionStore, LogWrite, SnapId};
 use gate::Gate;
@@ -90,6 +90,8 @@ pub(crate) struct Machine<W: World> {
     forgetting: Option<(SnapId, bool)>,
     /// The one whose deletion is in doubt.
     lapsed: Option<SnapId>,
+    /// The one whose making is in doubt, and was reported to have failed.
+    orphan: Option<SnapId>,
     gate: Gate<W::Bios>,
     /// Deleted ids may have records left; the timer of the next step runs, or has run out.
     sweeping: bool,
@@ -139,6 +141,7 @@ impl<W: World> Machine<W> {
             deleting: None,
             forgetting: None,
             lapsed: None,
+            orphan: None,
             gate: Gate::new(),
             sweeping: true,
             sweep_armed: false,
@@ -210,7 +213,7 @@ impl<W: World> Machine<W> {
         self.collecting.control
             || self.writing.control
             || self.control_on_checkpoint
-            || self.forgetting.is_some()
+            || self.forgetting.is_some_and(|(_, told)| told)
     }
 
     /// The copy of a slot has ended.
@@ -271,6 +274,11 @@ impl<W: World> Machine<W> {
             self.writing.drain(&mut self.retry);
             return self.fail(world, e, true);
         }
+        self.loss_is_durable();
+        if let Some(id) = self.writing.orphan.take() {
+            self.orphan = None;
+            self.forgetting = Some((id, false));
+        }
         self.settling.take(&mut self.writing.recorded);
         self.unsharing.take(&mut self.writing.unshared);
         self.writing.busy = false;
@@ -297,11 +305,13 @@ impl<W: World> Machine<W> {
     }
 
     /// The time asked for with [`World::later`] is over.
-    pub(crate) fn timer(&mut self) {
-        self.idle_due |= core::mem::take(&mut self.idle_armed);
-        self.stalled = false;
-        self.heal_timer();
-        self.sweep_timer();
+    pub(crate) fn timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Retry => self.stalled = false,
+            Timer::Idle => self.idle_due |= core::mem::take(&mut self.idle_armed),
+            Timer::Sweep => self.sweep_timer(),
+            Timer::Heal => self.heal_timer(),
+        }
     }
 
     /// Does all that can be done now. To be called after any event.
@@ -309,6 +319,7 @@ impl<W: World> Machine<W> {
         loop {
             self.record_ready(world);
             self.forget_deleted(world);
+            self.withdraw_orphan(world);
             self.start_control(world);
             while let Some(bio) = self.reads.pop() {
                 self.look_read(world, bio);

@@ -11,6 +11,7 @@ use super::{
     grace::Ticket,
     Fifo, //
 };
+use crate::store::SnapId;
 use kernel::prelude::*;
 
 /// Words of the filter: 4096 bits, so that a hundred records make few false answers.
@@ -205,6 +206,8 @@ pub(super) struct Stage<Q> {
     pub(super) ends: Q,
     /// A control command waits for the log write.
     pub(super) control: bool,
+    /// A snapshot to be forgotten when its deletion, which nobody asked for, is durable.
+    pub(super) orphan: Option<SnapId>,
     /// Whether anything is in this stage.
     pub(super) busy: bool,
 }
@@ -218,6 +221,7 @@ impl<Q: Fifo> Stage<Q> {
             late_flushes: Q::default(),
             ends: Q::default(),
             control: false,
+            orphan: None,
             busy: false,
         })
     }
@@ -225,6 +229,7 @@ impl<Q: Fifo> Stage<Q> {
     /// Whether somebody waits for this stage's records to be written.
     pub(super) fn is_awaited(&self) -> bool {
         self.control
+            || self.orphan.is_some()
             || !self.recorded.retry.is_empty()
             || !self.unshared.retry.is_empty()
             || !self.flushes.is_empty()
@@ -238,6 +243,7 @@ impl<Q: Fifo> Stage<Q> {
         self.recorded.clear();
         self.unshared.clear();
         self.control = false;
+        self.orphan = None;
         self.busy = false;
     }
 }

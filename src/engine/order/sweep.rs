@@ -2,7 +2,7 @@
 
 //! The background sweep: takes away what only deleted snapshots needed, a little at a time.
 
-use super::{Fifo, Machine, Mode, World};
+use super::{Fifo, Machine, Mode, Timer, World};
 use kernel::prelude::*;
 
 /// Milliseconds between steps while bios of users are under way.
@@ -10,6 +10,9 @@ const BUSY_MS: u32 = 20;
 
 /// Milliseconds between steps otherwise: the worker must come to look for bios in between.
 const IDLE_MS: u32 = 1;
+
+/// Milliseconds until the next step after one that found no space at all.
+const FULL_MS: u32 = 1000;
 
 /// Calls of the store for which there must be room before a step.
 const ROOM: usize = 8;
@@ -23,7 +26,7 @@ impl<W: World> Machine<W> {
         if !core::mem::take(&mut self.sweep_due) {
             if !core::mem::replace(&mut self.sweep_armed, true) {
                 let busy = self.slots.used() > 0 || !self.collecting.recorded.retry.is_empty();
-                world.later(if busy { BUSY_MS } else { IDLE_MS });
+                world.later(Timer::Sweep, if busy { BUSY_MS } else { IDLE_MS });
             }
             return;
         }
@@ -39,6 +42,11 @@ impl<W: World> Machine<W> {
                 self.checkpoint_forced |= !self.store.has_unsealed() && !self.writing.busy;
             }
             Err(e) if e == ENOMEM => (),
+            // Something else must make room first.
+            Err(e) if e == ENOSPC => {
+                self.sweep_armed = true;
+                world.later(Timer::Sweep, FULL_MS);
+            }
             Err(e) => {
                 self.sweeping = false;
                 self.store_error(world, e);

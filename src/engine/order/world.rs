@@ -83,6 +83,28 @@ pub(crate) enum Mode {
     Fail,
 }
 
+/// What a timer is for; each kind has one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// To try again what found no memory or no room.
+    Retry,
+    /// To commit what nobody waits for.
+    Idle,
+    /// The next step of the sweep.
+    Sweep,
+    /// The next attempt to heal.
+    Heal,
+}
+
+impl Timer {
+    /// How many kinds there are.
+    pub(crate) const KINDS: usize = 4;
+
+    /// All kinds.
+    pub(crate) const ALL: [Timer; Self::KINDS] =
+        [Timer::Retry, Timer::Idle, Timer::Sweep, Timer::Heal];
+}
+
 /// A change that somebody waits for.
 pub(crate) enum Control {
     /// Cut a snapshot. The caller made sure that no origin write is under way, and flushed the
@@ -178,8 +200,9 @@ pub(crate) trait World {
     fn ask(&mut self, users: Users) -> Ticket;
     /// Whether they have ended; if not, [`Machine::run`] is called again when they have.
     fn passed(&mut self, users: Users, ticket: Ticket) -> bool;
-    /// Call [`Machine::run`] again in this many milliseconds, or before.
-    fn later(&mut self, ms: u32);
+    /// Call [`Machine::timer`] in this many milliseconds, or when the timer of this kind that runs
+    /// already is over, if that is before.
+    fn later(&mut self, timer: Timer, ms: u32);
     /// The control command has ended; an id if it made one.
     fn control_done(&mut self, result: Result<Option<SnapId>>);
     /// What no live id has a record for is lost: the records that would say it one by one cannot

@@ -9,7 +9,7 @@ use super::super::powercut::{
 };
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
-    Control, Copied, Fifo, Machine, Mode, Op, Request, Users, World,
+    Control, Copied, Fifo, Machine, Mode, Op, Request, Timer, Users, World,
 };
 use crate::store::{
     CheckpointWrite, Chunk, Dest, Identity, LogWrite, SnapId, Source, Who, NAME_LEN,
@@ -82,8 +82,8 @@ pub(super) struct Desk {
     pub(super) preserved: Vec<Chunk>,
     pub(super) cuts: Vec<SnapId>,
     pub(super) gone: Vec<SnapId>,
-    /// The shortest time asked for.
-    pub(super) later: Option<u32>,
+    /// The time asked for, by timer.
+    pub(super) later: BTreeMap<usize, u32>,
     pub(super) control: Vec<Result<Option<SnapId>>>,
     pub(super) modes: Vec<Mode>,
     grace: [Grace; 2],
@@ -187,8 +187,9 @@ impl World for Desk {
         self.grace[users as usize].passed(ticket)
     }
 
-    fn later(&mut self, ms: u32) {
-        self.later = Some(self.later.map_or(ms, |old| old.min(ms)));
+    fn later(&mut self, timer: Timer, ms: u32) {
+        let old = self.later.entry(timer as usize).or_insert(ms);
+        *old = ms.min(*old);
     }
 
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
@@ -237,11 +238,16 @@ pub(super) fn bench_of(preserve_on_error: bool, data_chunks: u64) -> Bench {
     let store = ModelStore::open(&shared, sizes, &history).unwrap();
     let faults = store.faults.clone();
     let machine = Machine::new(Box::new(store), preserve_on_error, Mode::Rw).unwrap();
-    Bench {
+    let mut bench = Bench {
         desk: Desk::default(),
         machine,
         faults,
-    }
+    };
+    // There is nothing to sweep, which it sees at its first step.
+    bench.run();
+    bench.timer();
+    assert!(bench.desk.later.is_empty());
+    bench
 }
 
 /// A machine on a store with plenty of room, and this many snapshots.
@@ -442,10 +448,12 @@ impl Bench {
         self.run();
     }
 
-    /// The time is over.
+    /// The shortest time is over.
     pub(super) fn timer(&mut self) {
-        assert!(self.desk.later.take().is_some(), "no timer");
-        self.machine.timer();
+        let timers = self.desk.later.iter();
+        let (&first, _) = timers.min_by_key(|(_, ms)| **ms).expect("no timer");
+        self.desk.later.remove(&first);
+        self.machine.timer(Timer::ALL[first]);
         self.run();
     }
 
@@ -478,7 +486,7 @@ impl Bench {
                 self.end_probe(Ok(()));
             } else if self.desk.last_word.is_some() {
                 self.end_last_word(Ok(()));
-            } else if self.desk.later.is_some() {
+            } else if !self.desk.later.is_empty() {
                 self.timer();
             } else {
                 return;

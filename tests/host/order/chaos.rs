@@ -110,7 +110,7 @@ impl Chaos {
             5 if !self.b.desk.overwrites.is_empty() => self.b.end_overwrite(result),
             6 if self.b.desk.log.is_some() => self.b.end_log(result),
             7 if self.b.desk.checkpoint.is_some() => self.b.end_checkpoint(result),
-            8 if self.b.desk.later.is_some() => self.b.timer(),
+            8 if !self.b.desk.later.is_empty() => self.b.timer(),
             9 if self.b.desk.probes > 0 => self.b.end_probe(result),
             9 if self.b.desk.last_word.is_some() => self.b.end_last_word(result),
             _ if !under_way.is_empty() => {

@@ -172,7 +172,7 @@ fn tries_again_when_the_store_asks_for_it() {
         let mut b = bench(1);
         b.faults.add("add_next_remap", e);
         let n = b.write(1);
-        assert!(b.desk.copies.is_empty() && b.desk.later.is_some());
+        assert!(b.desk.copies.is_empty() && !b.desk.later.is_empty());
         b.finish();
         assert!(b.is_good(n), "{e:?}");
         assert!(b.desk.modes.is_empty());

@@ -275,12 +275,16 @@ impl ExceptionStore for ModelStore {
 
     fn delete(&mut self, id: SnapId) -> Result {
         self.state.live.get(&id.0).ok_or(ENOENT)?;
+        if self.state.dying.contains(&id.0) {
+            return Err(ENOENT);
+        }
         self.note()?;
         self.state.dying.insert(id.0);
         Ok(())
     }
 
     fn forget(&mut self, id: SnapId) -> Result {
+        self.faults.check("forget")?;
         self.state.live.remove(&id.0).ok_or(ENOENT)?;
         self.state.dying.remove(&id.0);
         let chunks: Vec<u64> = self.state.map.keys().copied().collect();
@@ -309,6 +313,7 @@ impl ExceptionStore for ModelStore {
             created: 0,
             sectors: self.sizes.origin_sectors,
             flags: 0,
+            deleted: self.state.dying.contains(&id.0),
             name: *name,
         }))
     }

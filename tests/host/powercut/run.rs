@@ -11,7 +11,7 @@ use super::{
     sim::{Event, Mutation, Sim, Told},
     Config,
 };
-use crate::engine::order::{Control, Fifo, Machine, Mode, Op, Users, World};
+use crate::engine::order::{Control, Fifo, Machine, Mode, Op, Timer, Users, World};
 use crate::store::{ExceptionStore, Identity, SnapId, NAME_LEN};
 use kernel::prelude::*;
 use std::vec::Vec;
@@ -86,7 +86,7 @@ impl Run {
             45..50 => self.command(config),
             50..52 if events > 0 => self.sim.write_back(),
             52..53 => self.sim.store.lock().evict(),
-            53..54 if self.sim.timer => self.timer(),
+            53..54 if self.sim.timers.contains(&true) => self.timer(),
             56..60 if self.sim.advance_checkpoint() => {}
             _ if events > 0 => match self.sim.choose() {
                 Some(n) => self.sim.advance(n),
@@ -97,7 +97,7 @@ impl Run {
             _ if worker => self.work(),
             _ if self.sim.advance_checkpoint() => {}
             _ if self.budget > 0 && self.may_issue(config) => self.issue(config),
-            _ if self.sim.timer => self.timer(),
+            _ if self.sim.timers.contains(&true) => self.timer(),
             _ => {
                 let before = self.command;
                 self.command(config);
@@ -119,8 +119,11 @@ impl Run {
     }
 
     fn timer(&mut self) {
-        self.sim.timer = false;
-        self.machine.timer();
+        for timer in Timer::ALL {
+            if std::mem::take(&mut self.sim.timers[timer as usize]) {
+                self.machine.timer(timer);
+            }
+        }
         self.machine.run(&mut self.sim);
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
-    Control, Copied, Mode, Op, Users,
+    Control, Copied, Mode, Op, Timer, Users,
 };
 use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source,
@@ -166,7 +166,7 @@ pub(crate) struct Sim {
     pub(crate) inbox: VecDeque<Told>,
     /// The worker must look though the inbox may be empty.
     pub(crate) look: bool,
-    pub(crate) timer: bool,
+    pub(crate) timers: [bool; Timer::KINDS],
     pub(super) grace: [Grace; 2],
     pub(super) last_ask: Ticket,
     /// Log writes that ended while older reads were out.
@@ -242,7 +242,7 @@ impl Sim {
             checkpoint: None,
             inbox: VecDeque::new(),
             look: true,
-            timer: false,
+            timers: [false; Timer::KINDS],
             grace: Default::default(),
             last_ask: Ticket::default(),
             log_asks: Vec::new(),

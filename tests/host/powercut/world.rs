@@ -9,7 +9,7 @@ use super::{
 };
 use crate::engine::order::{
     grace::{Generation, Ticket},
-    Copied, Mode, Op, Request, Users, World,
+    Copied, Mode, Op, Request, Timer, Users, World,
 };
 use crate::store::{CheckpointWrite, Chunk, Dest, LogWrite, SnapId, Source, Who};
 use kernel::prelude::*;
@@ -220,8 +220,8 @@ impl World for Sim {
         }
     }
 
-    fn later(&mut self, _ms: u32) {
-        self.timer = true;
+    fn later(&mut self, timer: Timer, _ms: u32) {
+        self.timers[timer as usize] = true;
     }
 
     fn control_done(&mut self, result: Result<Option<SnapId>>) {

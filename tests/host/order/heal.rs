@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a heal must not forget.
+
+use super::bench::{bench, bench_of, snap, At, Bench};
+use crate::engine::order::{Control, Copied, Mode};
+use crate::store::{SnapId, NAME_LEN};
+use kernel::prelude::*;
+
+/// A log write and a checkpoint are out, and a record has been made behind them; the log write
+/// fails, the checkpoint ends the doubt.
+fn healed_by_a_checkpoint_that_was_out(b: &mut Bench, chunk: u64) -> usize {
+    b.write_whole(snap(1), 9);
+    b.end_overwrite(Ok(()));
+    b.control(Control::Checkpoint);
+    assert!(b.desk.log.is_some());
+    // The checkpoint begins as soon as the batch is closed.
+    assert!(b.desk.checkpoint.is_some());
+    let n = b.write(chunk);
+    b.end_copy(Copied::Good);
+    b.end_log(Err(EIO));
+    b.end_checkpoint(Ok(()));
+    b.end_probe(Ok(()));
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+    n
+}
+
+#[test]
+fn a_record_that_is_in_the_batch_still_is_waited_for() {
+    let mut b = bench(1);
+    let n = healed_by_a_checkpoint_that_was_out(&mut b, 2);
+    assert_eq!(b.at(n), At::Machine);
+    assert!(!b.desk.preserved.contains(&crate::store::Chunk(2)));
+    b.end_log(Ok(()));
+    assert_eq!(b.at(n), At::Origin);
+    b.finish();
+    assert!(b.is_good(n));
+}
+
+#[test]
+fn a_loss_is_said_though_the_policy_has_changed() {
+    let mut b = bench_of(false, 100);
+    b.create(1);
+    b.control(Control::Checkpoint);
+    b.end_checkpoint(Err(EIO));
+    let n = b.write(1);
+    b.end_probe(Err(EIO));
+    assert_eq!(b.at(n), At::Origin);
+    b.machine.set_preserve_on_error(true);
+    b.run();
+    b.timer();
+    b.end_probe(Ok(()));
+    b.end_last_word(Ok(()));
+    assert_eq!(b.desk.losses, 1);
+    let later = b.write(2);
+    b.finish();
+    assert_eq!(b.at(later), At::Done(Err(EIO)));
+    assert_eq!(b.desk.losses, 1);
+}
+
+#[test]
+fn a_deletion_is_not_half_done() {
+    let mut b = bench(2);
+    b.control(Control::Delete { id: SnapId::top(1) });
+    // Durable, but there is no memory to forget it with; then the log fails.
+    for _ in 0..3 {
+        b.faults.add("forget", ENOMEM);
+    }
+    b.end_log(Ok(()));
+    assert!(b.desk.control.is_empty());
+    let n = b.write(1);
+    b.end_copy(Copied::Good);
+    b.end_log(Err(EIO));
+    b.finish();
+    assert!(b.is_good(n));
+    assert_eq!(b.desk.gone, [SnapId::top(1)]);
+    assert!(!b.machine.store().is_live(SnapId::top(1)));
+}
+
+#[test]
+fn a_create_that_failed_does_not_stay() {
+    let mut b = bench(1);
+    b.control(Control::Create {
+        parent: None,
+        created: 1,
+        name: [0; NAME_LEN],
+    });
+    b.end_log(Err(EIO));
+    assert_eq!(b.desk.control.pop(), Some(Err(EIO)));
+    b.finish();
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+    assert_eq!(b.desk.gone, [SnapId::top(2)]);
+    assert_eq!(b.machine.store().live_ids(), 1);
+    b.create(1);
+    assert_eq!(b.machine.store().live_ids(), 2);
+}
