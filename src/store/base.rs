@@ -220,10 +220,11 @@ impl<B: Blocks> Base<B> {
         self.check_writable()?;
         let urgent = urgency != Urgency::Normal;
         self.log.check_room(slots + EXTENT_SLOTS, urgent)?;
-        if self.meta.free_blocks() < self.low_water() {
+        while self.meta.free_blocks() < self.low_water() {
             // Not having to is only better.
-            match self.add_extent() {
-                Ok(()) | Err(ENOSPC | EAGAIN) => {}
+            match self.add_extent(slots, urgent) {
+                Ok(()) => {}
+                Err(ENOSPC | EAGAIN) => break,
                 Err(e) => return Err(e),
             }
         }
@@ -232,12 +233,12 @@ impl<B: Blocks> Base<B> {
             Urgency::Loss => self.keep(),
             Urgency::Free => 0,
         };
-        match self.meta.reserve(blocks, keep) {
-            Err(ENOSPC) => {
-                self.add_extent()?;
-                self.meta.reserve(blocks, keep)
+        // Free chunks may be scattered: each round takes some, or ends with an error.
+        loop {
+            match self.meta.reserve(blocks, keep) {
+                Err(ENOSPC) => self.add_extent(slots, urgent)?,
+                other => return other,
             }
-            other => other,
         }
     }
 
@@ -251,14 +252,14 @@ impl<B: Blocks> Base<B> {
         2 * self.keep() + (self.meta_total / 8).clamp(16, 1024)
     }
 
-    /// Gives a piece of the data area to metadata.
-    fn add_extent(&mut self) -> Result {
+    /// Gives a piece of the data area to metadata, before a change that appends `slots` slots.
+    fn add_extent(&mut self, slots: usize, urgent: bool) -> Result {
+        self.log.check_room(slots + EXTENT_SLOTS, urgent)?;
         let chunk_blocks = self.layout.chunk_blocks();
         let store_blocks = self.store_sectors / BLOCK_SECTORS;
         let wanted = (store_blocks / 256).clamp(16, 1024);
         let max = wanted.div_ceil(chunk_blocks.max(1));
-        let found = self.data.find_run(&mut self.meta, max)?;
-        let (first, count) = found.ok_or(ENOSPC)?;
+        let (first, count) = self.data.find_run(&mut self.meta, max)?;
         let ops = self.data.ops_for_used(first, count);
         let blocks = ops.saturating_mul(self.data.blocks_per_op());
         self.meta.reserve(blocks, 0)?;

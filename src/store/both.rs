@@ -166,7 +166,8 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
                 return Ok(false);
             };
             match self.finish(&record, Urgency::Free) {
-                Err(ENOSPC) => {}
+                // Less may need nothing that has to come first.
+                Err(ENOSPC | EAGAIN) if limit > 1 => {}
                 other => return other.map(|()| true),
             }
         }
@@ -435,13 +436,18 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             // The last sweep left more to remove than fits into one record.
             return self.base.swept(pass - 1);
         }
+        let mut progress = false;
         for _ in 0..SWEEP_CHUNKS {
             let at = self.base.sweep_chunk;
             let next = self.exceptions.chunk_from(&mut self.base.meta, at)?;
             let Some(chunk) = next else {
                 return self.base.swept(pass);
             };
-            let changed = self.trim(chunk)?;
+            let changed = match self.trim(chunk) {
+                Err(EAGAIN) if progress => break,
+                other => other?,
+            };
+            progress |= changed;
             if !self.exceptions.edit().more() {
                 match chunk.checked_add(1) {
                     Some(next) => self.base.sweep_chunk = next,
@@ -464,5 +470,11 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
     #[cfg(not(MODULE))]
     fn high_water(&self) -> u64 {
         self.base.data.next()
+    }
+
+    #[cfg(not(MODULE))]
+    fn is_full(&self, all: bool) -> bool {
+        let data = &self.base.data;
+        data.free() <= if all { 0 } else { data.keep() }
     }
 }

@@ -136,8 +136,14 @@ impl DataSpace {
         &self.tree
     }
 
+    /// Chunks that only metadata may take.
+    #[cfg(not(MODULE))]
+    pub(super) fn keep(&self) -> u64 {
+        self.keep
+    }
+
     /// Chunks that are neither recorded nor taken nor held back.
-    fn free(&self) -> u64 {
+    pub(super) fn free(&self) -> u64 {
         let blocked = (self.taken.len() + self.held.len()) as u64;
         self.chunks
             .saturating_sub(self.used)
@@ -155,17 +161,15 @@ impl DataSpace {
         if self.taken.len() >= TAKEN_MAX {
             return Err(EAGAIN);
         }
-        let dest = if self.next_taken < self.chunks {
-            if self.next_taken - self.next >= GAP_MAX / 2 {
-                return Err(EAGAIN);
-            }
+        let far = self.next_taken - self.next >= GAP_MAX / 2;
+        let dest = if self.next_taken < self.chunks && !far {
             self.next_taken
+        } else if let Some((dest, _)) = self.find_hole(1) {
+            dest
+        } else if let Some(dest) = self.find_free(m)? {
+            dest
         } else {
-            // What was given back above the mark is in no mask yet.
-            match self.find_free(m)? {
-                Some(dest) => dest,
-                None => return Err(EAGAIN),
-            }
+            return Err(if far { EAGAIN } else { ENOSPC });
         };
         insert_sorted(&mut self.taken, dest)?;
         self.next_taken = self.next_taken.max(dest + 1);
@@ -251,30 +255,37 @@ impl DataSpace {
         mask
     }
 
+    /// Up to `max` chunks above the mark that were given back while later ones are taken: they are
+    /// in no mask yet.
+    fn find_hole(&self, max: u64) -> Option<(u64, u64)> {
+        let mut at = self.next;
+        let begin = self.taken.partition_point(|dest| *dest < at);
+        for &dest in self.taken.get(begin..)? {
+            if dest > at {
+                return Some((at, max.min(dest - at)));
+            }
+            at = dest + 1;
+        }
+        None
+    }
+
     /// Up to `max` chunks in a row that are free, for metadata: the first and their number.
-    pub(super) fn find_run<B: Blocks>(
-        &mut self,
-        m: &mut Meta<B>,
-        max: u64,
-    ) -> Result<Option<(u64, u64)>> {
+    /// `ENOSPC` if there are none, `EAGAIN` if there may be some soon.
+    pub(super) fn find_run<B: Blocks>(&mut self, m: &mut Meta<B>, max: u64) -> Result<(u64, u64)> {
         let max = max.min(self.free());
         if max == 0 {
-            return Ok(None);
+            return Err(if self.held.is_empty() { ENOSPC } else { EAGAIN });
         }
-        if self.next_taken < self.chunks && self.next_taken - self.next < GAP_MAX / 2 {
-            return Ok(Some((
-                self.next_taken,
-                max.min(self.chunks - self.next_taken),
-            )));
+        if let Some(run) = self.find_hole(max) {
+            return Ok(run);
         }
-        let Some(first) = self.find_free(m)? else {
-            return Ok(None);
-        };
-        let Some(group) = self.group_from(m, first / GROUP)? else {
-            return Ok(None);
-        };
+        if self.next_taken < self.chunks {
+            return Ok((self.next_taken, max.min(self.chunks - self.next_taken)));
+        }
+        let first = self.find_free(m)?.ok_or(ENOSPC)?;
+        let group = self.group_from(m, first / GROUP)?.ok_or(ENOSPC)?;
         let run = (self.unblocked(group) >> (first % GROUP)).trailing_ones();
-        Ok(Some((first, max.min(u64::from(run)))))
+        Ok((first, max.min(u64::from(run))))
     }
 
     // --- recording ---------------------------------------------------------------------------

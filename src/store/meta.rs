@@ -34,8 +34,14 @@ const PENDING_MAX: usize = 64 << 10;
 /// Free numbers that stay in core after a checkpoint; the rest is left in the chain on disk.
 const KEEP: usize = 4096;
 
+/// Longest extent whose blocks become numbers in a list; there are few places for ranges.
+const SMALL: u64 = 512;
+
+/// Blocks of such extents that may be added before a checkpoint must come: replay holds them all.
+const ADDED_MAX: u64 = 4096;
+
 /// Room in each of the vectors of numbers: it is never exceeded, so nothing allocates later.
-const ROOM: usize = PENDING_MAX + KEEP + 4 * FREE_LIST_MAX;
+const ROOM: usize = PENDING_MAX + KEEP + 4 * FREE_LIST_MAX + ADDED_MAX as usize;
 
 /// The free metadata blocks as a checkpoint records them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,10 +58,13 @@ pub(crate) struct FreeRoot {
 struct Freeze {
     /// Numbers in its new list blocks.
     total: u64,
-    /// Whether a list block behind the new ones was read in since.
-    loaded: bool,
+    /// Whether `avail` got numbers since that are not in the new list blocks, or the chain behind
+    /// those was read on.
+    mixed: bool,
     /// Ranges of fresh blocks a load from it could have to hold.
     held: usize,
+    /// Blocks of small extents added since.
+    added: u64,
 }
 
 /// The metadata blocks of a store, and the device they are on.
@@ -83,6 +92,8 @@ pub(crate) struct Meta<B: Blocks> {
     /// Ranges of fresh blocks that a load of the durable checkpoint could have to hold: those in
     /// it and those added since. Replay may use up none of them before the last is added.
     held: usize,
+    /// Blocks of small extents that such a load would have to hold.
+    added: u64,
     scratch: KBox<Block>,
     pending_max: usize,
     keep: usize,
@@ -137,6 +148,7 @@ impl<B: Blocks> Meta<B> {
             list_count: free.list_count,
             fresh: free.fresh,
             held,
+            added: 0,
             scratch: KBox::zeroed(GFP_KERNEL)?,
             pending_max: PENDING_MAX,
             keep: KEEP,
@@ -279,11 +291,14 @@ impl<B: Blocks> Meta<B> {
     }
 
     /// Adds never used blocks. `EINVAL` if they are not on the device, `ENOSPC` if no more ranges
-    /// can be held, `EAGAIN` if one more can be held only after a checkpoint.
+    /// can be held (there is plenty then), `EAGAIN` if more can be held only after a checkpoint.
     pub(crate) fn add_extent(&mut self, start: u64, len: u64) -> Result {
         let end = start.checked_add(len).ok_or(EINVAL)?;
         if len == 0 || start < self.lower || end > self.blocks.len() {
             return Err(EINVAL);
+        }
+        if len <= SMALL {
+            return self.add_numbers(start, len);
         }
         let slot = self.fresh.iter_mut().find(|r| r.1 == 0).ok_or(ENOSPC)?;
         let held = self.freeze.as_ref().map_or(0, |freeze| freeze.held);
@@ -294,6 +309,24 @@ impl<B: Blocks> Meta<B> {
         self.held += 1;
         if let Some(freeze) = &mut self.freeze {
             freeze.held += 1;
+        }
+        Ok(())
+    }
+
+    /// Adds never used blocks to `avail`, so that any number of small pieces can be added.
+    fn add_numbers(&mut self, start: u64, len: u64) -> Result {
+        let room = KEEP + ADDED_MAX as usize;
+        if self.added + len > ADDED_MAX || self.avail.len() + len as usize > room {
+            return Err(EAGAIN);
+        }
+        // The first of them is used first.
+        for nr in (start..start + len).rev() {
+            self.avail.push_within_capacity(nr)?;
+        }
+        self.added += len;
+        if let Some(freeze) = &mut self.freeze {
+            freeze.mixed = true;
+            freeze.added += len;
         }
         Ok(())
     }
@@ -360,7 +393,7 @@ impl<B: Blocks> Meta<B> {
                 self.list_head = next;
                 self.list_count -= n;
                 if let Some(freeze) = &mut self.freeze {
-                    freeze.loaded = true;
+                    freeze.mixed = true;
                 }
                 self.free(nr);
                 Ok(())

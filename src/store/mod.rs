@@ -250,6 +250,10 @@ pub(crate) trait ExceptionStore: Send {
     /// High-water mark of the data area; for tools and tests.
     #[cfg(not(MODULE))]
     fn high_water(&self) -> u64;
+
+    /// Whether a copy, or with `all` metadata, finds no free chunk; for tools and tests.
+    #[cfg(not(MODULE))]
+    fn is_full(&self, all: bool) -> bool;
 }
 
 /// Opens the store that `open` describes with the implementation that its superblock names.

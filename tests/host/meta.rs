@@ -494,32 +494,70 @@ fn the_last_single_blocks_are_not_lost() {
 
 #[test]
 fn ranges_that_replay_could_not_hold_wait_for_a_checkpoint() {
+    // Small ones would become numbers.
+    const LEN: u64 = 600;
     let mut free = FreeRoot::default();
     for i in 0..7 {
-        free.fresh[i as usize] = (LOWER + 10 * i, 1 + i);
+        free.fresh[i as usize] = (LOWER + LEN * i, 1 + i);
     }
-    let blocks = RamBlocks::new(Disk::new(200 * BLOCK_SECTORS));
+    let blocks = RamBlocks::new(Disk::new(20 * LEN * BLOCK_SECTORS));
     let mut m = Meta::restore(blocks, UUID, LOWER, 0, &free).unwrap();
-    m.add_extent(100, 4).unwrap();
-    assert_eq!(m.add_extent(110, 4), Err(ENOSPC));
-    assert_eq!(m.add_extent(199, 2), Err(EINVAL));
+    m.add_extent(8 * LEN, LEN).unwrap();
+    assert_eq!(m.add_extent(9 * LEN, LEN), Err(ENOSPC));
+    assert_eq!(m.add_extent(20 * LEN - 1, 2), Err(EINVAL));
     assert_eq!(m.alloc(), Ok(LOWER));
-    assert_eq!(m.add_extent(110, 4), Err(EAGAIN));
+    assert_eq!(m.add_extent(9 * LEN, LEN), Err(EAGAIN));
     m.freeze().unwrap();
-    assert_eq!(m.add_extent(110, 4), Err(EAGAIN));
+    assert_eq!(m.add_extent(9 * LEN, LEN), Err(EAGAIN));
     m.thaw(Err(EIO));
-    assert_eq!(m.add_extent(110, 4), Err(EAGAIN));
+    assert_eq!(m.add_extent(9 * LEN, LEN), Err(EAGAIN));
     m.freeze().unwrap();
     m.thaw(Ok(()));
-    m.add_extent(110, 4).unwrap();
+    m.add_extent(9 * LEN, LEN).unwrap();
 }
 
-/// A list block behind the new ones is read in while a checkpoint is out.
+/// Pieces of one block each, as many as replay can hold.
+#[test]
+fn small_extents_are_not_lost() {
+    let limits = Limits {
+        pending: 1 << 16,
+        keep: 64,
+    };
+    let mut rig = Rig::new(5, 16, 40_000, limits);
+    let mut next = LOWER + 16;
+    for round in 0..3 {
+        let begin = next;
+        loop {
+            match rig.change(Record::Extent(next, 1), 0) {
+                Ok(()) => next += 2,
+                Err(e) => break assert_eq!(e, EAGAIN),
+            }
+        }
+        assert!(next - begin > 4096);
+        rig.some_changes(2000, true).unwrap();
+        if round == 1 {
+            rig.crash(rig.saved.clone());
+        }
+        let new = rig.begin().unwrap();
+        rig.end(new, true);
+        rig.audit();
+    }
+}
+
+/// A list block behind the new ones is read in, or small extents are added, while a checkpoint is
+/// out.
 #[test]
 fn lists_read_during_a_checkpoint() {
+    for extents in 0..4 {
+        lists_change_during_a_checkpoint(extents * 9);
+    }
+}
+
+fn lists_change_during_a_checkpoint(extents: u64) {
+    let mut end = LOWER + 3000;
     let mut free = FreeRoot::default();
     free.fresh[0] = (LOWER, 3000);
-    let blocks = RamBlocks::new(Disk::new((LOWER + 3000) * BLOCK_SECTORS));
+    let blocks = RamBlocks::new(Disk::new((LOWER + 8000) * BLOCK_SECTORS));
     let mut m = Meta::restore(blocks, UUID, LOWER, 0, &free).unwrap();
     m.set_limits(1 << 20, 64);
     let mut used = std::vec![];
@@ -529,7 +567,18 @@ fn lists_read_during_a_checkpoint() {
     let give = |m: &mut Meta<RamBlocks>, used: &mut std::vec::Vec<u64>, n: usize| {
         used.drain(..n).for_each(|nr| m.free(nr));
     };
-    let audit = |m: &mut Meta<RamBlocks>, used: &[u64]| {
+    take(&mut m, &mut used, 1000);
+    for round in 0..40 {
+        give(&mut m, &mut used, 700);
+        m.freeze().unwrap();
+        m.blocks().write_dirty().unwrap();
+        take(&mut m, &mut used, 700 - 20 * (round % 4));
+        for _ in 0..extents {
+            m.add_extent(end, 4).unwrap();
+            end += 4;
+        }
+        m.thaw(Ok(()));
+        take(&mut m, &mut used, 20 * (round % 4));
         let mut all = used.to_vec();
         m.walk_free(|nr, _| {
             all.push(nr);
@@ -537,16 +586,7 @@ fn lists_read_during_a_checkpoint() {
         })
         .unwrap();
         all.sort();
-        assert!(all.into_iter().eq(LOWER..LOWER + 3000));
-    };
-    take(&mut m, &mut used, 1000);
-    for _ in 0..40 {
-        give(&mut m, &mut used, 700);
-        m.freeze().unwrap();
-        m.blocks().write_dirty().unwrap();
-        take(&mut m, &mut used, 700);
-        m.thaw(Ok(()));
-        audit(&mut m, &used);
+        assert!(all.into_iter().eq(LOWER..end));
     }
 }
 

@@ -11,4 +11,5 @@ mod ram;
 mod range;
 mod range_check;
 mod range_model;
+mod space;
 mod tree;

@@ -303,7 +303,7 @@ fn a_hundred_thousand_in_order() {
 }
 
 /// One step of a history.
-fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
+pub(super) fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
     let chunks = rig.origin.len() as u64;
     let chunk = u64::from(b) % chunks;
     let live = rig.live();
@@ -351,7 +351,7 @@ fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
     }
 }
 
-fn steps(n: usize) -> impl Strategy<Value = StdVec<(u8, u8, u8)>> {
+pub(super) fn steps(n: usize) -> impl Strategy<Value = StdVec<(u8, u8, u8)>> {
     proptest::collection::vec(any::<(u8, u8, u8)>(), 1..n)
 }
 
@@ -378,7 +378,7 @@ fn cut(rig: &Rig, at: usize, seed: u64) {
     rig.find_state(&mut *store, &left, at);
 }
 
-fn cases(n: u32) -> ProptestConfig {
+pub(super) fn cases(n: u32) -> ProptestConfig {
     ProptestConfig {
         cases: std::env::var("CASES")
             .ok()

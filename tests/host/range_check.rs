@@ -154,3 +154,41 @@ pub(super) fn audit(store: &mut dyn ExceptionStore) {
     assert_eq!(blocks.len() as u64, total, "lost metadata blocks");
     assert!(nodes <= space.metadata_blocks_used);
 }
+
+/// After a sweep of everything: only what live ids of an origin of `chunks` chunks can be seen to
+/// hold is there. The records say so, and so do the answers to lookups.
+pub(super) fn audit_swept(store: &mut dyn ExceptionStore, chunks: u64) {
+    let mut ids = BTreeSet::new();
+    let mut from = SnapId(0);
+    while let Some(info) = store.snapshot_from(from).unwrap() {
+        ids.insert(info.id.0);
+        from = SnapId(info.id.0 + 1);
+    }
+    store
+        .walk(&mut |item| {
+            if let Item::Record { chunk, ids: of, .. } = item {
+                // It ends with a live id, and begins with one's span.
+                let (lo, hi) = of.parts();
+                let first = ids.range(lo..=hi).next();
+                assert!(
+                    first.is_some(),
+                    "chunk {chunk}: {lo:x}-{hi:x} is for nobody"
+                );
+                assert!(ids.contains(&hi), "chunk {chunk}: {lo:x}-{hi:x} ends dead");
+                assert_eq!(SnapId(lo).id(), SnapId(*first.unwrap()).id());
+            }
+            Ok(())
+        })
+        .unwrap();
+    let mut held = BTreeSet::new();
+    for chunk in 0..chunks {
+        for id in &ids {
+            let found = store.find(Chunk(chunk), SnapId(*id)).unwrap();
+            if let Found::Shared(Value::Chunk(dest)) | Found::Private(Value::Chunk(dest)) = found {
+                held.insert(dest.0);
+            }
+        }
+    }
+    let space = store.space();
+    assert_eq!(space.used_chunks, space.metadata_chunks + held.len() as u64);
+}

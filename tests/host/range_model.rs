@@ -437,6 +437,15 @@ impl Rig {
         panic!("cut at {at}, durable {last}: {errors:?}");
     }
 
+    /// `e` is what was answered for want of a chunk for a copy, or with `meta`, of metadata: there
+    /// must be none.
+    fn check_full(&mut self, e: Error, meta: bool) {
+        assert_eq!(e, ENOSPC);
+        let space = self.store.space();
+        assert!(self.store.is_full(meta), "{meta} {space:?}");
+        self.count("really full");
+    }
+
     /// Calls `f` until it does not ask for a checkpoint or commit first.
     fn retry<R>(&mut self, mut f: impl FnMut(&mut Self) -> Result<R>) -> Result<R> {
         for _ in 0..4 {
@@ -486,16 +495,24 @@ impl Rig {
                     // Starts again when there may be space.
                     self.commit();
                     self.pass();
-                    if let Err(e) = self.store.add_next_remap().map(|r| remaps.push(r)) {
-                        assert!(e == EAGAIN || e == ENOSPC);
-                        self.lose(chunk, ids);
-                    } else {
-                        self.write_data(remaps[0].dest, self.origin[chunk as usize]);
-                        copies += 1;
+                    match self.store.add_next_remap() {
+                        Ok(remap) => {
+                            self.write_data(remap.dest, self.origin[chunk as usize]);
+                            remaps.push(remap);
+                            copies += 1;
+                        }
+                        Err(e) => {
+                            self.check_full(e, false);
+                            self.lose(chunk, ids);
+                        }
                     }
                 }
-                Err(e) if e == ENOSPC || e == EAGAIN => self.lose(chunk, ids),
-                Err(e) => panic!("{e:?}"),
+                // What is taken already is part of the same job.
+                Err(e) if e == EAGAIN => self.lose(chunk, ids),
+                Err(e) => {
+                    self.check_full(e, false);
+                    self.lose(chunk, ids);
+                }
             }
         }
         for remap in remaps {
@@ -505,7 +522,7 @@ impl Rig {
                     self.set(chunk, remap.ids, token);
                 }
                 Err(e) => {
-                    assert_eq!(e, ENOSPC);
+                    self.check_full(e, true);
                     let ids = remap.ids;
                     self.store.give_back(remap);
                     self.lose(chunk, ids);
@@ -553,7 +570,7 @@ impl Rig {
         match self.retry(|rig| rig.store.record_lost(Chunk(chunk), ids)) {
             Ok(()) => self.set(chunk, ids, Content::Lost),
             Err(e) => {
-                assert_eq!(e, ENOSPC);
+                self.check_full(e, true);
                 self.lose_all();
             }
         }
@@ -579,14 +596,14 @@ impl Rig {
         if zero {
             match self.retry(|rig| rig.store.record_zero(Chunk(chunk), id)) {
                 Ok(()) => self.put(id, chunk, Content::Zero),
-                Err(e) => assert!(e == ENOSPC || e == EAGAIN),
+                Err(e) => self.check_full(e, true),
             }
             return;
         }
         let plan = match self.retry(|rig| rig.store.make_chunk_writeable(Chunk(chunk), id)) {
             Ok(plan) => plan,
             Err(e) => {
-                assert!(e == ENOSPC || e == EAGAIN, "{e:?}");
+                self.check_full(e, false);
                 return;
             }
         };
@@ -611,7 +628,7 @@ impl Rig {
                 match self.retry(|rig| rig.store.record(&remap)) {
                     Ok(()) => self.put(id, chunk, Content::Token(token)),
                     Err(e) => {
-                        assert_eq!(e, ENOSPC);
+                        self.check_full(e, true);
                         self.store.give_back(remap);
                     }
                 }
@@ -645,7 +662,7 @@ impl Rig {
                 Some(id)
             }
             Err(e) => {
-                assert_eq!(e, ENOSPC);
+                self.check_full(e, true);
                 None
             }
         }

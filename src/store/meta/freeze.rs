@@ -68,7 +68,8 @@ impl<B: Blocks> Meta<B> {
         self.epoch = next_epoch;
         self.freeze = Some(Freeze {
             total: total as u64,
-            loaded: false,
+            mixed: false,
+            added: 0,
             held: fresh.iter().filter(|r| r.1 != 0).count(),
         });
         Ok(FreeRoot {
@@ -144,6 +145,7 @@ impl<B: Blocks> Meta<B> {
             return;
         }
         self.held = freeze.held;
+        self.added = freeze.added;
         let dropped = self.drop_lists(&freeze);
         // The numbers in question are `frozen`, then `avail`; the first `dropped` are on disk.
         let (f, a) = (
@@ -167,7 +169,7 @@ impl<B: Blocks> Meta<B> {
         let blocks = self.lists.len() as u64;
         // With a list behind them read in, the chain no longer hangs together; and all that was
         // in `avail` at the freeze was used, so few numbers are here.
-        if freeze.loaded || blocks == 0 || numbers <= self.keep + FREE_LIST_MAX {
+        if freeze.mixed || blocks == 0 || numbers <= self.keep + FREE_LIST_MAX {
             return 0;
         }
         let limit = (numbers - self.keep) as u64;

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Space: all of it can be used, however scattered it is, and what is deleted comes back.
+
+use super::range::{cases, step, steps};
+use super::range_check::audit_swept;
+use super::range_model::Rig;
+use crate::store::{ExceptionStore, SnapId};
+use proptest::prelude::*;
+
+/// Fills the store with one snapshot's chunks, and lets go of all but every `keep`th.
+fn scattered(blocks: u64, chunks: u64, keep: u64) -> (Rig, SnapId) {
+    let mut rig = Rig::new(blocks, 8, chunks);
+    let one = rig.create(None, b"").unwrap();
+    let mut before = u64::MAX;
+    while rig.store.space().used_chunks != before {
+        before = rig.store.space().used_chunks;
+        for chunk in 0..chunks {
+            rig.write_snapshot(one, chunk, false);
+        }
+    }
+    for chunk in (0..chunks).filter(|chunk| chunk % keep != 0) {
+        rig.write_snapshot(one, chunk, true);
+    }
+    rig.commit();
+    rig.pass();
+    rig.check();
+    (rig, one)
+}
+
+/// Free chunks that are no two neighbours are enough for metadata.
+#[test]
+fn metadata_takes_single_chunks() {
+    for (blocks, chunks) in [(400, 600), (2000, 4000)] {
+        let (mut rig, _) = scattered(blocks, chunks, 2);
+        let free = |rig: &Rig| {
+            let space = rig.store.space();
+            space.total_chunks - space.used_chunks
+        };
+        let before = free(&rig);
+        assert!(before > chunks / 8);
+        // Each snapshot has zeroes in each chunk of its own: metadata alone.
+        while let Some(id) = rig.create(None, b"") {
+            let mut full = false;
+            for chunk in 0..chunks {
+                let records = rig.counts.get("really full").copied();
+                rig.write_snapshot(id, chunk, true);
+                full |= rig.counts.get("really full").copied() != records;
+            }
+            if full {
+                break;
+            }
+        }
+        rig.commit();
+        rig.check();
+        std::println!("{before} chunks were free: {:?}", rig.store.space());
+        assert_eq!(free(&rig), 0);
+        // A load needs no more blocks than the run did.
+        let disk = rig.blocks.disk();
+        let end = disk.log_len();
+        rig.reload(disk.cut(end, |_, _| true), end);
+        rig.check();
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    /// What was deleted comes back when the sweep is through, but for what a live id needs: no
+    /// chunk more is in use than the live ids can be seen to hold.
+    #[test]
+    fn deletion_gives_back_what_nobody_needs(
+        first in steps(200),
+        second in steps(200),
+        blocks in 180u64..400,
+        gone in any::<u16>(),
+    ) {
+        let mut rig = Rig::new(blocks, 8, 6);
+        for (i, part) in [first, second].iter().enumerate() {
+            for s in part {
+                step(&mut rig, *s);
+            }
+            for (n, id) in rig.live().into_iter().enumerate() {
+                if (gone >> ((n + 8 * i) % 16)) & 1 == 1 {
+                    rig.delete(id);
+                }
+            }
+            rig.commit();
+            while rig.sweep() {}
+            rig.commit();
+            rig.pass();
+            rig.check();
+            audit_swept(&mut *rig.store, 6);
+        }
+        // And all of it, in the end.
+        for id in rig.live() {
+            rig.delete(id);
+        }
+        rig.commit();
+        while rig.sweep() {}
+        rig.check();
+        let space = rig.store.space();
+        assert_eq!(space.used_chunks, space.metadata_chunks);
+    }
+}
