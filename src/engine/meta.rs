@@ -70,11 +70,7 @@ impl MetaBlocks {
 }
 
 fn verify(block: &Block) -> Result {
-    if format::check_sum(block, crc32c) {
-        Ok(())
-    } else {
-        Err(EILSEQ)
-    }
+    format::check_block(block, crc32c)
 }
 
 impl Blocks for MetaBlocks {

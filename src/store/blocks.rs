@@ -15,7 +15,7 @@ pub(crate) type Block = [u8; BLOCK_SIZE];
 /// There are two ways to a block. The *cached* ways (`read`, `edit`, `create`, `forget`) are for
 /// tree nodes and free lists: an edited block is written some time before the next checkpoint
 /// ends, after [`format::seal`](super::format::seal) was called on it; a block that comes from
-/// the disk passes [`format::check_sum`](super::format::check_sum) before anyone sees it. The
+/// the disk passes [`format::check_block`](super::format::check_block) before anyone sees it. The
 /// *raw* ways are for the superblock, checkpoints and recovery of the log; they go to the device
 /// at once and neither seal nor check. No block is ever used both ways.
 pub(crate) trait Blocks: Send {
@@ -25,7 +25,7 @@ pub(crate) trait Blocks: Send {
     /// Blocks on the device.
     fn len(&self) -> u64;
 
-    /// Shows block `nr` to `f`. `EILSEQ` if its checksum is wrong.
+    /// Shows block `nr` to `f`. `EILSEQ` if its checksum, or the order of its keys, is wrong.
     fn read<R>(&mut self, nr: u64, f: impl FnOnce(&Block) -> Result<R>) -> Result<R>;
 
     /// Lets `f` change block `nr` and marks it dirty.

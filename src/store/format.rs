@@ -116,6 +116,46 @@ pub(crate) fn check_sum(block: &Block, crc32c: impl FnOnce(u32, &[u8]) -> u32) -
     header(block).sum.get() == crc32c(CRC_SEED, &block[4..])
 }
 
+/// Checks a block that comes from the disk and is a tree node or a list, as far as it can be told
+/// from itself: the checksum, and that the keys of a node are in order. `EILSEQ` if it is wrong.
+pub(crate) fn check_block(block: &Block, crc32c: impl FnOnce(u32, &[u8]) -> u32) -> Result {
+    if !check_sum(block, crc32c) {
+        return Err(EILSEQ);
+    }
+    if header(block).kind.get() == Kind::Node as u32 {
+        check_order(block)?;
+    }
+    Ok(())
+}
+
+/// Checks that each key in a node is above the one before.
+fn check_order(block: &Block) -> Result {
+    let (info, words) = NodeInfo::ref_from_prefix(&block[HEADER_LEN..]).map_err(|_| EILSEQ)?;
+    let words = <[U64]>::ref_from_bytes(words).map_err(|_| EILSEQ)?;
+    let key = usize::from(info.key_words.get());
+    let size = if info.level.get() == 0 {
+        usize::from(info.words.get())
+    } else {
+        key + 1
+    };
+    let used = size.checked_mul(info.count.get() as usize).ok_or(EILSEQ)?;
+    let entries = words.get(..used).ok_or(EILSEQ)?;
+    if key == 0 || key > size {
+        return Err(EILSEQ);
+    }
+    let keys = || entries.chunks_exact(size).map(|entry| &entry[..key]);
+    for (before, after) in keys().zip(keys().skip(1)) {
+        let above = before
+            .iter()
+            .map(|word| word.get())
+            .lt(after.iter().map(|word| word.get()));
+        if !above {
+            return Err(EILSEQ);
+        }
+    }
+    Ok(())
+}
+
 /// Checks everything in the header but the checksum. `EILSEQ` if it is not what is expected.
 pub(crate) fn check_header(block: &Block, expect: &Expect) -> Result {
     let h = header(block);

@@ -10,6 +10,9 @@
 //! core are written to new list blocks in front of the part of the chain that was not read in.
 //! Those list blocks (`lists`) are themselves free when the next checkpoint no longer names them.
 //!
+//! What the disk calls free is not believed: before such a block is used, the trees are asked
+//! whether they lead to it (`meta/reuse.rs`).
+//!
 //! Replay of a log after a load starts with all that the checkpoint calls free, which is what the
 //! run itself could use at best, and copies no node twice; so it never needs more than the run.
 
@@ -17,13 +20,15 @@
 mod check;
 mod freeze;
 mod node;
+mod reuse;
 
 #[cfg(not(MODULE))]
 pub(crate) use check::Free;
 
 use super::blocks::{Block, Blocks};
-use super::format::{self, Expect, Kind, FREE_LIST_MAX};
+use super::format::{self, Expect, Kind, FREE_LIST_MAX, MAX_TREES};
 use kernel::prelude::*;
+use reuse::UNCHECKED;
 
 /// Ranges of never used blocks that a checkpoint has room for.
 pub(crate) const FRESH_MAX: usize = 8;
@@ -76,7 +81,8 @@ pub(crate) struct Meta<B: Blocks> {
     /// What new nodes carry: the epoch of the checkpoint that will be the first to name them.
     epoch: u64,
     poisoned: bool,
-    /// Free in every checkpoint that a load could start from.
+    /// Free in every checkpoint that a load could start from; with [`UNCHECKED`] set, if only the
+    /// disk says so.
     avail: KVVec<u64>,
     /// Freed in this epoch.
     pending: KVVec<u64>,
@@ -89,6 +95,10 @@ pub(crate) struct Meta<B: Blocks> {
     list_head: u64,
     list_count: u64,
     fresh: [(u64, u64); FRESH_MAX],
+    /// Fresh blocks, the next ones, that were checked.
+    fresh_checked: u64,
+    /// Root and depth of each tree, as it is now.
+    roots: [(u64, u16); MAX_TREES],
     /// Ranges of fresh blocks that a load of the durable checkpoint could have to hold: those in
     /// it and those added since. Replay may use up none of them before the last is added.
     held: usize,
@@ -147,6 +157,8 @@ impl<B: Blocks> Meta<B> {
             list_head: free.list_head,
             list_count: free.list_count,
             fresh: free.fresh,
+            fresh_checked: 0,
+            roots: [(0, 0); MAX_TREES],
             held,
             added: 0,
             scratch: KBox::zeroed(GFP_KERNEL)?,
@@ -261,7 +273,7 @@ impl<B: Blocks> Meta<B> {
         while self.avail.len() < n && self.list_head != 0 {
             self.load_list()?;
         }
-        Ok(())
+        self.check_next(n)
     }
 
     /// Takes a block. Needs no memory, and after [`reserve`](Self::reserve) no I/O either.
@@ -272,6 +284,8 @@ impl<B: Blocks> Meta<B> {
         while self.avail.is_empty() && self.list_head != 0 {
             self.load_list()?;
         }
+        // After `reserve` that was done.
+        self.check_next(1)?;
         match self.avail.pop() {
             Some(nr) => Ok(nr),
             None => self.take_fresh().ok_or(ENOSPC),
@@ -306,6 +320,8 @@ impl<B: Blocks> Meta<B> {
             return Err(EAGAIN);
         }
         *slot = (start, len);
+        // It may have come before others.
+        self.fresh_checked = 0;
         self.held += 1;
         if let Some(freeze) = &mut self.freeze {
             freeze.held += 1;
@@ -321,7 +337,7 @@ impl<B: Blocks> Meta<B> {
         }
         // The first of them is used first.
         for nr in (start..start + len).rev() {
-            self.avail.push_within_capacity(nr)?;
+            self.avail.push_within_capacity(nr | UNCHECKED)?;
         }
         self.added += len;
         if let Some(freeze) = &mut self.freeze {
@@ -335,6 +351,7 @@ impl<B: Blocks> Meta<B> {
         let range = self.fresh.iter_mut().find(|r| r.1 != 0)?;
         let nr = range.0;
         *range = (nr + 1, range.1 - 1);
+        self.fresh_checked = self.fresh_checked.saturating_sub(1);
         Some(nr)
     }
 
@@ -384,7 +401,7 @@ impl<B: Blocks> Meta<B> {
                 if number < lower || number >= len || number == nr || number == next || fresh {
                     return Err(EILSEQ);
                 }
-                avail.push_within_capacity(number)?;
+                avail.push_within_capacity(number | UNCHECKED)?;
             }
             Ok((next, n))
         });

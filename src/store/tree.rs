@@ -107,7 +107,13 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         if depth != 0 {
             m.read_node(root, &tree.shape(), depth - 1, epoch, |_| Ok(()))?;
         }
+        m.note_root(number, root, depth);
         Ok(tree)
+    }
+
+    fn set_root<B: Blocks>(&mut self, m: &mut Meta<B>, root: u64, depth: u16) {
+        (self.root, self.depth) = (root, depth);
+        m.note_root(self.number, root, depth);
     }
 
     /// Block of the root, 0 if the tree is empty.
@@ -296,7 +302,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
     /// Makes `nr` the node of `path` at `level` for its parent.
     fn link<B: Blocks>(&mut self, m: &mut Meta<B>, path: &Path, level: u16, nr: u64) -> Result {
         if level + 1 == self.depth {
-            self.root = nr;
+            self.set_root(m, nr, self.depth);
             return Ok(());
         }
         let parent = path.step(level + 1)?;
@@ -321,8 +327,8 @@ impl<const N: usize, const K: usize> Tree<N, K> {
 }
 
 impl<const K: usize> Child<K> {
-    /// Checks that the ends of `node` are within what its parent says. The keys between are not
-    /// looked at: wrong ones give wrong answers, but no worse.
+    /// Checks that the ends of `node` are within what its parent says. The keys between are in
+    /// order: that was checked when the node came from the disk.
     fn check_keys(&self, node: &Node<'_>) -> Result {
         let (first, last) = (key_at::<K>(node, 0), key_at::<K>(node, node.count - 1));
         let low = self.low.is_none_or(|low| low <= first);

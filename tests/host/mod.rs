@@ -4,6 +4,7 @@
 
 mod base;
 mod disk;
+mod hostile;
 mod meta;
 mod order;
 mod powercut;

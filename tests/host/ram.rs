@@ -98,9 +98,7 @@ impl RamBlocks {
                 let mut block = Box::new([0; BLOCK_SIZE]);
                 let sector = nr.checked_mul(BLOCK_SECTORS).ok_or(EIO)?;
                 self.disk.read(sector, &mut block[..])?;
-                if !format::check_sum(&block, crc32c) {
-                    return Err(EILSEQ);
-                }
+                format::check_block(&block, crc32c)?;
                 entry.insert(Cached {
                     block,
                     dirty: false,

@@ -2,7 +2,7 @@
 
 //! A walk through all free metadata blocks, for tools and tests.
 
-use super::{Block, Blocks, Kind, Meta};
+use super::{Block, Blocks, Kind, Meta, UNCHECKED};
 use crate::store::format;
 use kernel::prelude::*;
 
@@ -20,7 +20,8 @@ pub(crate) enum Free {
 impl<B: Blocks> Meta<B> {
     /// Shows every metadata block that is free or holds a list to `f`, and checks all lists.
     pub(crate) fn walk_free(&mut self, mut f: impl FnMut(u64, Free) -> Result) -> Result {
-        self.avail.iter().try_for_each(|&nr| f(nr, Free::Now))?;
+        let mut avail = self.avail.iter().map(|nr| nr & !UNCHECKED);
+        avail.try_for_each(|nr| f(nr, Free::Now))?;
         self.pending.iter().try_for_each(|&nr| f(nr, Free::Later))?;
         self.frozen.iter().try_for_each(|&nr| f(nr, Free::Later))?;
         self.lists.iter().try_for_each(|&nr| f(nr, Free::List))?;

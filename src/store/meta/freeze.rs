@@ -2,7 +2,7 @@
 
 //! What a checkpoint does with the free blocks.
 
-use super::{FreeRoot, Freeze, Meta};
+use super::{FreeRoot, Freeze, Meta, UNCHECKED};
 use crate::store::blocks::Blocks;
 use crate::store::format::{self, Kind, FREE_LIST_MAX};
 use kernel::prelude::*;
@@ -33,6 +33,8 @@ impl<B: Blocks> Meta<B> {
             }
             self.load_list()?;
         };
+        self.check_avail(from_avail)?;
+        self.check_fresh((n - from_avail) as u64)?;
         let mut head = self.list_head;
         for i in 0..n {
             let nr = self.list_block(i, from_avail)?;
@@ -46,7 +48,7 @@ impl<B: Blocks> Meta<B> {
             .first()
             .or(self.lists.first())
             .or(self.avail.first());
-        let alone = first.copied().filter(|_| n == 0);
+        let alone = first.map(|nr| nr & !UNCHECKED).filter(|_| n == 0);
         for i in 0..self.lists.len() {
             let nr = self.lists[i];
             self.free(nr);
@@ -123,7 +125,7 @@ impl<B: Blocks> Meta<B> {
             format::set_header(block, Kind::FreeList, &uuid, nr, epoch);
             let room = format::new_free_list(block, next, (to - from) as u64)?;
             for (to, from) in room.iter_mut().zip(numbers) {
-                *to = (*from).into();
+                *to = (*from & !UNCHECKED).into();
             }
             Ok(())
         })

@@ -59,7 +59,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
                 m.unalloc(nr);
                 return Err(e);
             }
-            (self.root, self.depth) = (nr, 1);
+            self.set_root(m, nr, 1);
             return Ok(true);
         }
 
@@ -201,8 +201,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
             node.insert(0, &left[..K + 1])?;
             node.insert(1, &up[..K + 1])
         })?;
-        self.root = root;
-        self.depth += 1;
+        self.set_root(m, root, self.depth + 1);
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
             m.free_node(step.nr, step.current);
         }
         if dropped == self.depth {
-            (self.root, self.depth) = (0, 0);
+            self.set_root(m, 0, 0);
         }
         self.collapse(m);
         Ok(true)
@@ -243,8 +243,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
                 break;
             };
             m.free_node(self.root, current);
-            self.root = child;
-            self.depth -= 1;
+            self.set_root(m, child, self.depth - 1);
         }
     }
 }

@@ -130,9 +130,7 @@ impl Device {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let data = Box::new(self.disk.read_block(nr));
-                if !format::check_sum(&data, crc32c) {
-                    return Err(EILSEQ);
-                }
+                format::check_block(&data, crc32c)?;
                 Ok(entry.insert(Buffer {
                     data,
                     dirty: false,
