@@ -273,7 +273,7 @@ fn load_as_it_is<B: blocks::Blocks + 'static>(
     open: Open<B>,
 ) -> Result<KBox<dyn ExceptionStore>, OpenError> {
     match open.store_type() {
-        StoreType::Btree => Ok(KBox::init(RangeStore::recover(open)?, GFP_KERNEL)?),
+        StoreType::Btree => Ok(RangeStore::recover(open)?),
         StoreType::Bitmask => Err(OpenError::UnknownType(StoreType::Bitmask as u32)),
     }
 }

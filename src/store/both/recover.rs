@@ -15,29 +15,43 @@ use kernel::prelude::*;
 impl<B: Blocks, X: Exceptions> Store<B, X> {
     /// Loads the store. Unless it is read-only, all that the log held is in a new checkpoint
     /// when this returns, without the clean mark.
-    pub(in crate::store) fn recover(open: Open<B>) -> Result<Self, OpenError> {
-        let epoch = open.epoch();
+    // It is in its box before the log is replayed: the deepest calls of a load come then, and they
+    // must not have whole stores above them on the stack.
+    pub(in crate::store) fn recover(open: Open<B>) -> Result<KBox<Self>, OpenError> {
         let log_start = open.layout.log_start;
+        let mut store = Self::at_checkpoint(open)?;
+        store.replay_log(log_start)?;
+        Ok(store)
+    }
+
+    #[inline(never)]
+    fn at_checkpoint(open: Open<B>) -> Result<KBox<Self>, OpenError> {
+        let epoch = open.epoch();
         let (mut base, roots) = Base::load(open)?;
         let root = roots.0[TREE_MAP];
         let exceptions =
             X::load(&mut base.meta, root, epoch).map_err(|e| damaged(e, "map", root.0))?;
-        let mut store = Self {
+        let store = Self {
             base,
             exceptions,
             query: None,
         };
-        while let Some(commit) = store.base.next_commit()? {
-            let result = commit.each(|record| store.replay(record));
-            store.base.log.put_commit(commit);
+        Ok(KBox::init(store, GFP_KERNEL)?)
+    }
+
+    #[inline(never)]
+    fn replay_log(&mut self, log_start: u64) -> Result<(), OpenError> {
+        while let Some(commit) = self.base.next_commit()? {
+            let result = commit.each(|record| self.replay(record));
+            self.base.log.put_commit(commit);
             result.map_err(|e| damaged(e, "log", log_start))?;
         }
-        store.base.end_replay()?;
-        if !store.base.read_only {
-            let root = store.exceptions.root();
-            store.base.restart(root)?;
+        self.base.end_replay()?;
+        if !self.base.read_only {
+            let root = self.exceptions.root();
+            self.base.restart(root)?;
         }
-        Ok(store)
+        Ok(())
     }
 
     fn replay(&mut self, record: &Record) -> Result {
