@@ -303,6 +303,10 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         self.base.data.give_back(remap.dest);
     }
 
+    fn give_back_bad(&mut self, remap: Remap) {
+        self.base.data.give_back_bad(remap.dest);
+    }
+
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result {
         self.set(chunk, ids, Value::Lost, Urgency::Loss).map(|_| ())
     }

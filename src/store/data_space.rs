@@ -20,6 +20,9 @@ const TAKEN_MAX: usize = 4096;
 /// Freed chunks that can be held back at one time.
 const HELD_MAX: usize = 8192;
 
+/// Chunks that could not be written and are passed over, at one time.
+const BAD_MAX: usize = 64;
+
 /// Longest distance between the mark on disk and a chunk that is recorded.
 const GAP_MAX: u64 = 8192;
 
@@ -61,6 +64,8 @@ pub(super) struct DataSpace {
     rover: u64,
     /// Sorted.
     taken: KVVec<u64>,
+    /// Those of them that could not be written, the oldest first.
+    bad: KVec<u64>,
     /// Sorted; the same chunks as in `queue`.
     held: KVVec<u64>,
     /// In the order of their marks, from `queue_start` on.
@@ -94,6 +99,7 @@ impl DataSpace {
             keep: 0,
             rover: 0,
             taken: KVVec::with_capacity(TAKEN_MAX, GFP_KERNEL)?,
+            bad: KVec::with_capacity(BAD_MAX, GFP_KERNEL)?,
             held: KVVec::with_capacity(HELD_MAX, GFP_KERNEL)?,
             queue: KVVec::with_capacity(2 * HELD_MAX, GFP_KERNEL)?,
             queue_start: 0,
@@ -155,6 +161,17 @@ impl DataSpace {
     /// Takes a chunk for a copy. `ENOSPC` if none is free; `EAGAIN` if one may soon be, or if too
     /// many are taken.
     pub(super) fn take<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result<Dest> {
+        match self.take_good(m) {
+            Err(e) if e == ENOSPC && !self.bad.is_empty() => {
+                // A bad one may be good by now, and is better than none.
+                while self.forgive() {}
+                self.take_good(m)
+            }
+            other => other,
+        }
+    }
+
+    fn take_good<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result<Dest> {
         if self.free() <= self.keep {
             return Err(if self.held.is_empty() { ENOSPC } else { EAGAIN });
         }
@@ -180,6 +197,26 @@ impl DataSpace {
     pub(super) fn give_back(&mut self, dest: Dest) {
         remove_sorted(&mut self.taken, dest.0);
         self.lower_taken();
+    }
+
+    /// Gives back what was taken and could not be written. It stays taken as long as there are
+    /// others, so that one bad place is not tried again and again.
+    pub(super) fn give_back_bad(&mut self, dest: Dest) {
+        if self.bad.len() == BAD_MAX {
+            self.forgive();
+        }
+        if self.bad.push_within_capacity(dest.0).is_err() {
+            self.give_back(dest);
+        }
+    }
+
+    /// Gives back the chunk that was found bad first, if there is one.
+    fn forgive(&mut self) -> bool {
+        let Ok(dest) = self.bad.remove(0) else {
+            return false;
+        };
+        self.give_back(Dest(dest));
+        true
     }
 
     /// Whether `dest` is taken.

@@ -131,6 +131,10 @@ pub(crate) trait ExceptionStore: Send {
     /// The copy for `remap` failed, or will not be made: its destination is free again.
     fn give_back(&mut self, remap: Remap);
 
+    /// The data of `remap` could not be written to its destination, which is passed over from now
+    /// on, as long as there are others.
+    fn give_back_bad(&mut self, remap: Remap);
+
     /// Records that the content of the ids of the set last reported by
     /// [`query_next_remap`](Self::query_next_remap) is lost. Uses the metadata reserve.
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result;

@@ -55,6 +55,36 @@ fn the_newest_snapshot_written_first() {
 }
 
 #[test]
+fn a_chunk_that_cannot_be_written_is_passed_over() {
+    let all = |bad: bool| {
+        let mut rig = rig();
+        rig.create(None, b"");
+        let mut dests = StdVec::new();
+        let mut first = None;
+        loop {
+            rig.store.reset_query(Chunk(0)).unwrap();
+            rig.store.query_next_remap().unwrap();
+            match rig.store.add_next_remap() {
+                Ok(remap) if bad && first.is_none() => {
+                    first = Some(remap.dest);
+                    rig.store.give_back_bad(remap);
+                }
+                Ok(remap) => dests.push(remap.dest),
+                Err(e) => {
+                    assert_eq!(e, ENOSPC);
+                    return (dests, first);
+                }
+            }
+        }
+    };
+    let (good, _) = all(false);
+    let (dests, bad) = all(true);
+    assert_ne!(dests[0], bad.unwrap());
+    // Nothing is lost of the space there is, or of what metadata needs.
+    assert_eq!(dests.len(), good.len());
+}
+
+#[test]
 fn every_second_of_a_thousand_deleted_is_still_one_copy() {
     let mut rig = Rig::new(2048, 8, 2);
     for _ in 0..1000 {

@@ -100,7 +100,10 @@ impl<W: World> Machine<W> {
             if let Some(remap) = slot.remaps[bit].take() {
                 refused |= !lose;
                 slot.lost[bit] = lose.then_some(remap.ids);
-                self.store.give_back(remap);
+                match copied {
+                    Copied::WriteError(_) => self.store.give_back_bad(remap),
+                    _ => self.store.give_back(remap),
+                }
             }
         }
         !refused

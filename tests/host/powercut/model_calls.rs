@@ -130,6 +130,10 @@ impl ExceptionStore for ModelStore {
         assert!(self.planned.remove(&remap.dest.0), "was not planned");
     }
 
+    fn give_back_bad(&mut self, remap: Remap) {
+        self.give_back(remap);
+    }
+
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result {
         self.faults.check("record_lost")?;
         self.note()?;
