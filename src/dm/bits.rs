@@ -9,23 +9,32 @@ use kernel::{
         Flags, //
     },
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Full,
-        Relaxed,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Full,
+            Relaxed,
+            Release, //
+        },
+        rcu, //
     },
 };
 
 /// Bits of a page.
 const PAGE_BITS: u64 = 4096 * 8;
 
-/// Pages that one node of the middle level leads to.
+/// Pages that one node of the lower level leads to.
 const NODE_PAGES: u64 = 256;
 
-/// Most bits.
-const MAX_BITS: u64 = 1 << 40;
+/// Nodes that one branch of the upper level leads to.
+const BRANCH_NODES: u64 = 512;
+
+/// Bits below a branch.
+const BRANCH_BITS: u64 = PAGE_BITS * NODE_PAGES * BRANCH_NODES;
+
+/// Most branches.
+const BRANCHES: usize = 256;
 
 /// How the bitmap takes memory: it never waits, and never complains.
 fn gfp() -> Flags {
@@ -45,13 +54,16 @@ unsafe impl Zero for Words {}
 // SAFETY: An atomic pointer may be null, an atomic number 0.
 unsafe impl Zero for Node {}
 
+// SAFETY: An atomic pointer may be null.
+unsafe impl Zero for Branch {}
+
 type Words = [Atomic<u64>; 512];
 
 /// A page, and the generation that its bits belong to.
 ///
 /// # Invariants
 ///
-/// `words` is null, or a page that stays until the bitmap is dropped. A bit was set after
+/// `words` is null, or a page of its own that stays as long as the node. A bit was set after
 /// `generation` had got its value, and before it gets another one.
 struct Entry {
     words: Atomic<*mut Words>,
@@ -60,38 +72,36 @@ struct Entry {
 
 type Node = [Entry; NODE_PAGES as usize];
 
+/// Each is null, or a node of its own that stays as long as the branch.
+type Branch = [Atomic<*mut Node>; BRANCH_NODES as usize];
+
 /// A bitmap whose bits belong to a generation; bits of other generations read as clear.
 ///
 /// Any number of threads may test bits, in any context, while one thread sets them. Memory is
-/// taken with the first bit of a page that is set; a bit for which there is none stays clear. So
-/// a set bit can be relied on, and a clear one says nothing.
+/// taken with the first bit of a page that is set; a bit for which there is none stays clear, as
+/// does one beyond the end (2^40). So a set bit can be relied on, and a clear one says nothing.
 ///
 /// # Invariants
 ///
-/// Each entry of `nodes` is null, or a node that stays until the bitmap is dropped.
+/// Each entry of `branches` is null, or a branch that stays until it has been taken out of its
+/// place and an RCU grace period has passed, or until the bitmap is dropped.
 pub(crate) struct LazyBits {
-    bits: u64,
-    max_pages: u32,
+    max_pages: Atomic<u32>,
     pages: Atomic<u32>,
-    nodes: KVVec<Atomic<*mut Node>>,
+    branches: KVec<Atomic<*mut Branch>>,
 }
 
 impl LazyBits {
-    /// `bits` (at most 2^40) bits, all clear, that take at most `max_pages` pages of 4 KiB.
-    pub(crate) fn new(bits: u64, max_pages: u32) -> Result<Self> {
-        if bits > MAX_BITS {
-            return Err(EINVAL);
-        }
-        let count = bits.div_ceil(PAGE_BITS * NODE_PAGES) as usize;
-        let mut nodes = KVVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
-            nodes.push(Atomic::new(null_mut()), GFP_KERNEL)?;
+    /// A bitmap, all clear, that takes at most `max_pages` pages of 4 KiB.
+    pub(crate) fn new(max_pages: u32) -> Result<Self> {
+        let mut branches = KVec::with_capacity(BRANCHES, GFP_KERNEL)?;
+        for _ in 0..BRANCHES {
+            branches.push(Atomic::new(null_mut()), GFP_KERNEL)?;
         }
         Ok(Self {
-            bits,
-            max_pages,
+            max_pages: Atomic::new(max_pages),
             pages: Atomic::new(0),
-            nodes,
+            branches,
         })
     }
 
@@ -100,18 +110,41 @@ impl LazyBits {
         self.pages.load(Relaxed)
     }
 
-    /// Where `bit` is: its entry in a node, and its word in the page, and the word's bit.
-    fn place(bit: u64) -> (usize, usize, u64) {
-        let entry = bit / PAGE_BITS % NODE_PAGES;
-        let word = bit % PAGE_BITS / 64;
-        (entry as usize, word as usize, 1 << (bit % 64))
+    /// Changes how many pages it takes at most. If it has more than that, all bits are forgotten,
+    /// which may sleep.
+    pub(crate) fn set_max_pages(&self, max_pages: u32) {
+        self.max_pages.store(max_pages, Relaxed);
+        if self.pages() <= max_pages {
+            return;
+        }
+        for place in self.branches.iter() {
+            let branch = place.xchg(null_mut(), Full);
+            if !branch.is_null() {
+                rcu::synchronize_rcu();
+                // SAFETY: It is ours by the type invariant; whoever found it in its place before
+                // has ended, as the grace period is over.
+                let freed = unsafe { Self::free(branch) };
+                self.pages.fetch_sub(freed, Relaxed);
+            }
+        }
     }
 
-    fn node(&self, bit: u64) -> Option<&Atomic<*mut Node>> {
-        if bit >= self.bits {
-            return None;
-        }
-        self.nodes.get((bit / (PAGE_BITS * NODE_PAGES)) as usize)
+    /// Where `bit` is: its node in the branch, its entry in a node, its word in the page, and the
+    /// word's bit.
+    fn place(bit: u64) -> (usize, usize, usize, u64) {
+        let node = bit / (PAGE_BITS * NODE_PAGES) % BRANCH_NODES;
+        let entry = bit / PAGE_BITS % NODE_PAGES;
+        let word = bit % PAGE_BITS / 64;
+        (
+            node as usize,
+            entry as usize,
+            word as usize,
+            1 << (bit % 64),
+        )
+    }
+
+    fn branch(&self, bit: u64) -> Option<&Atomic<*mut Branch>> {
+        self.branches.get((bit / BRANCH_BITS) as usize)
     }
 
     /// Whether `bit` was set in `generation` (which is not 0). Any context.
@@ -120,15 +153,20 @@ impl LazyBits {
     }
 
     fn try_test(&self, bit: u64, generation: u64) -> Option<bool> {
-        let (entry, word, mask) = Self::place(bit);
-        let node = self.node(bit)?.load(Acquire);
-        // SAFETY: Null or a node, by the type invariant; the acquire shows it initialised.
+        let (node, entry, word, mask) = Self::place(bit);
+        let place = self.branch(bit)?;
+        // What is found below stays until it is dropped.
+        let _rcu = rcu::read_lock();
+        let branch = place.load(Acquire);
+        // SAFETY: Null or a branch, by the type invariant; the acquire shows it initialised.
+        let node = unsafe { branch.as_ref() }?.get(node)?.load(Acquire);
+        // SAFETY: Null or a node, which stays as long as the branch.
         let entry = unsafe { node.as_ref() }?.get(entry)?;
         if generation == 0 || entry.generation.load(Acquire) != generation {
             return Some(false);
         }
         let words = entry.words.load(Acquire);
-        // SAFETY: Null or a page, by the type invariant; the acquire shows it initialised.
+        // SAFETY: Null or a page, which stays as long as the node.
         let set = unsafe { words.as_ref() }?.get(word)?.load(Acquire) & mask != 0;
         // The acquire shows the generation that the bit was set in, or a later one: if it is
         // still ours, so is the bit.
@@ -145,15 +183,18 @@ impl LazyBits {
     }
 
     fn try_set(&self, bit: u64, generation: u64) -> Result<(), AllocError> {
-        let (entry, word, mask) = Self::place(bit);
-        let Some(node) = self.node(bit) else {
+        let (node, entry, word, mask) = Self::place(bit);
+        let Some(place) = self.branch(bit) else {
             return Ok(());
         };
-        let node = self.get(node)?;
-        let Some(entry) = node.get(entry) else {
+        let rcu = rcu::read_lock();
+        let Some(node) = self.get(place, &rcu)?.get(node) else {
             return Ok(());
         };
-        let words = self.get(&entry.words)?;
+        let Some(entry) = self.get(node, &rcu)?.get(entry) else {
+            return Ok(());
+        };
+        let words = self.get(&entry.words, &rcu)?;
         let Some(word) = words.get(word) else {
             return Ok(());
         };
@@ -183,17 +224,21 @@ impl LazyBits {
     }
 
     /// What `slot` points to; makes it if it is not there.
-    fn get<T: Zero>(&self, slot: &Atomic<*mut T>) -> Result<&T, AllocError> {
+    fn get<'a, T: Zero>(
+        &self,
+        slot: &Atomic<*mut T>,
+        _rcu: &'a rcu::Guard,
+    ) -> Result<&'a T, AllocError> {
         let mut ptr = slot.load(Acquire);
         if ptr.is_null() {
-            if self.pages() >= self.max_pages {
+            if self.pages() >= self.max_pages.load(Relaxed) {
                 return Err(AllocError);
             }
             let new = KBox::<T>::new_uninit(gfp())?;
             // SAFETY: The memory is zeroed, and zeroes are a value of the type. (Made in place: a
             // page is too much for the stack.)
             let new = KBox::into_raw(unsafe { new.assume_init() });
-            // INVARIANT: It stays until the bitmap is dropped.
+            // INVARIANT: It is in its place, or goes with what the place is in.
             match slot.cmpxchg(null_mut(), new, Full) {
                 Ok(_) => {
                     self.pages.add(1, Relaxed);
@@ -207,26 +252,48 @@ impl LazyBits {
                 }
             }
         }
-        // SAFETY: It stays until the bitmap is dropped, and is only borrowed shared.
+        // SAFETY: It stays until the grace period that our guard holds up is over, and is only
+        // borrowed shared.
         Ok(unsafe { &*ptr })
+    }
+
+    /// Frees a branch and all below it, and answers how many pages that were.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the branch, and nobody else sees it.
+    unsafe fn free(branch: *mut Branch) -> u32 {
+        let mut pages = 1;
+        // SAFETY: By the function's contract.
+        let branch = unsafe { KBox::from_raw(branch) };
+        for node in branch.iter() {
+            let node = node.load(Relaxed);
+            if node.is_null() {
+                continue;
+            }
+            pages += 1;
+            // SAFETY: It is the branch's own.
+            let node = unsafe { KBox::from_raw(node) };
+            for entry in node.iter() {
+                let words = entry.words.load(Relaxed);
+                if !words.is_null() {
+                    pages += 1;
+                    // SAFETY: It is the node's own.
+                    drop(unsafe { KBox::from_raw(words) });
+                }
+            }
+        }
+        pages
     }
 }
 
 impl Drop for LazyBits {
     fn drop(&mut self) {
-        for node in self.nodes.iter() {
-            let node = node.load(Relaxed);
-            if node.is_null() {
-                continue;
-            }
-            // SAFETY: It is ours by the type invariant, and nobody else sees the bitmap.
-            let node = unsafe { KBox::from_raw(node) };
-            for entry in node.iter() {
-                let words = entry.words.load(Relaxed);
-                if !words.is_null() {
-                    // SAFETY: As above.
-                    drop(unsafe { KBox::from_raw(words) });
-                }
+        for branch in self.branches.iter() {
+            let branch = branch.load(Relaxed);
+            if !branch.is_null() {
+                // SAFETY: It is ours by the type invariant, and nobody else sees the bitmap.
+                unsafe { Self::free(branch) };
             }
         }
     }

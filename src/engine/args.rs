@@ -14,8 +14,45 @@ pub(super) struct OriginArgs {
     pub(super) chunk_sectors: u32,
     /// Refuse origin writes whose copy cannot be made.
     pub(super) preserve_on_error: bool,
+    /// Tell when fewer chunks than this are free.
+    pub(super) low_water: Option<u64>,
     /// The implementation of the store.
     pub(super) store_type: StoreType,
+    /// How much metadata is kept in memory.
+    pub(super) cache: CacheArgs,
+}
+
+/// What a table line says of the metadata in memory, in blocks.
+#[derive(Clone, Copy, Default)]
+pub(super) struct CacheArgs {
+    threshold: Option<u32>,
+    limit: Option<u32>,
+}
+
+/// Smallest and largest `cache-limit`, and what it is if nothing is said.
+const CACHE_LIMIT: (u32, u32, u32) = (256, 4 << 20, 16 << 10);
+
+/// The same of `cache-threshold`.
+const CACHE_THRESHOLD: (u32, u32, u32) = (32, 2 << 20, 4096);
+
+impl CacheArgs {
+    /// Metadata blocks that are kept in memory at most.
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(CACHE_LIMIT.2)
+    }
+
+    /// Dirty ones at which a checkpoint starts.
+    pub(super) fn threshold(&self) -> u32 {
+        let most = self.limit() / 2;
+        self.threshold.unwrap_or(CACHE_THRESHOLD.2.min(most))
+    }
+
+    fn check(&self) -> Result<(), Wrong<'static>> {
+        match self.threshold {
+            Some(n) if n > self.limit() / 2 => Err(Wrong::Threshold(n, self.limit())),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is wrong with a table line or message.
@@ -30,12 +67,20 @@ pub(super) enum Wrong<'a> {
     ChunkSize(&'a CStr),
     /// No such argument.
     Unknown(&'static str, &'a CStr),
+    /// Not a number within these two.
+    Range(&'static str, &'a CStr, u32, u32),
+    /// This `cache-threshold` does not go with this `cache-limit`.
+    Threshold(u32, u32),
     /// No such store type.
     StoreType(&'a CStr),
     /// Known, but not supported yet.
     NotYet(&'a CStr),
     /// Not an id.
     Id(&'a CStr),
+    /// An id that is listed twice.
+    Twice(SnapId),
+    /// There is no memory for the list.
+    NoMemory,
     /// Not a name.
     Name(&'a CStr),
 }
@@ -45,6 +90,7 @@ impl Wrong<'_> {
     pub(super) fn errno(&self) -> Error {
         match self {
             Wrong::NotYet(_) => EOPNOTSUPP,
+            Wrong::NoMemory => ENOMEM,
             _ => EINVAL,
         }
     }
@@ -61,6 +107,19 @@ impl fmt::Display for Wrong<'_> {
                 "chunk size '{}' is not a power of two from 8 to 2097152 sectors",
                 Show(arg)
             ),
+            Wrong::Range(what, arg, min, max) => {
+                write!(
+                    f,
+                    "{what} '{}' is not a number from {min} to {max}",
+                    Show(arg)
+                )
+            }
+            Wrong::Threshold(threshold, limit) => write!(
+                f,
+                "cache-threshold {threshold} is more than half of cache-limit {limit}"
+            ),
+            Wrong::Twice(id) => write!(f, "snapshot {id} is listed twice"),
+            Wrong::NoMemory => f.write_str("out of memory"),
             Wrong::Unknown(what, arg) => write!(f, "unknown {what} '{}'", Show(arg)),
             Wrong::StoreType(arg) => write!(
                 f,
@@ -151,11 +210,39 @@ impl<'a> Words<'a> {
             .filter(|n| *n <= left)
             .ok_or(Wrong::Number(what, word))
     }
+
+    /// A number of blocks.
+    fn blocks(&mut self, what: &'static str, range: (u32, u32, u32)) -> Result<u32, Wrong<'a>> {
+        let (min, max, _) = range;
+        let word = self.word(what)?;
+        number(word)
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| (min..=max).contains(n))
+            .ok_or(Wrong::Range(what, word, min, max))
+    }
+
+    /// The list of ids at the end of the line, sorted.
+    fn ids(&mut self) -> Result<KVVec<SnapId>, Wrong<'a>> {
+        let n = self.count("the number of snapshot ids")?;
+        let mut ids = KVVec::with_capacity(n, GFP_KERNEL).map_err(|_| Wrong::NoMemory)?;
+        for _ in 0..n {
+            let id = id(self.word("a snapshot id")?)?;
+            let Err(at) = ids.binary_search(&id) else {
+                return Err(Wrong::Twice(id));
+            };
+            ids.push_within_capacity(id).map_err(|_| Wrong::NoMemory)?;
+            if let Some(tail) = ids.get_mut(at..) {
+                tail.rotate_right(1);
+            }
+        }
+        Ok(ids)
+    }
 }
 
 impl OriginArgs {
-    /// Reads what follows the two devices.
-    pub(super) fn parse(args: Args<'_>) -> Result<Self, Wrong<'_>> {
+    /// Reads what follows the two devices: the arguments, and the ids that `sync-snapshots` is
+    /// to bring about.
+    pub(super) fn parse(args: Args<'_>) -> Result<(Self, Option<KVVec<SnapId>>), Wrong<'_>> {
         let mut words = Words { args, next: 2 };
         let word = words.word("the chunk size")?;
         let chunk_sectors = number(word)
@@ -163,14 +250,22 @@ impl OriginArgs {
             .filter(|n| n.is_power_of_two() && (8..=2_097_152).contains(n))
             .ok_or(Wrong::ChunkSize(word))?;
         let mut preserve_on_error = false;
+        let mut low_water = None;
+        let mut sync = false;
         let end = words.count("the number of generic arguments")? + words.next;
         while words.next < end {
             let word = words.word("a generic argument")?;
             match word.to_bytes() {
                 b"preserve-on-error" => preserve_on_error = true,
-                b"sync-snapshots" | b"low-water" | b"discard-copy" => {
-                    return Err(Wrong::NotYet(word));
+                b"sync-snapshots" => sync = true,
+                b"low-water" if words.next == end => {
+                    return Err(Wrong::Missing("the number of chunks of low-water"));
                 }
+                b"low-water" => {
+                    let word = words.word("low-water")?;
+                    low_water = Some(number(word).ok_or(Wrong::Number("low-water", word))?);
+                }
+                b"discard-copy" => return Err(Wrong::NotYet(word)),
                 _ => return Err(Wrong::Unknown("generic argument", word)),
             }
         }
@@ -180,38 +275,66 @@ impl OriginArgs {
             b"bitmask" | b"daniel" => return Err(Wrong::NotYet(word)),
             _ => return Err(Wrong::StoreType(word)),
         };
+        let mut cache = CacheArgs::default();
         let end = words.count("the number of store arguments")? + words.next;
-        if words.next < end {
+        while words.next < end {
             let word = words.word("a store argument")?;
-            return Err(match word.to_bytes() {
-                b"cache-threshold" | b"cache-limit" => Wrong::NotYet(word),
-                _ => Wrong::Unknown("store argument", word),
-            });
+            let (name, range, value) = match word.to_bytes() {
+                b"cache-threshold" => ("cache-threshold", CACHE_THRESHOLD, &mut cache.threshold),
+                b"cache-limit" => ("cache-limit", CACHE_LIMIT, &mut cache.limit),
+                _ => return Err(Wrong::Unknown("store argument", word)),
+            };
+            if words.next == end {
+                return Err(Wrong::Missing("the number of blocks of a store argument"));
+            }
+            *value = Some(words.blocks(name, range)?);
         }
+        cache.check()?;
+        // A list of ids has a meaning only together with sync-snapshots.
+        let ids = if sync { Some(words.ids()?) } else { None };
         if let Ok(word) = words.word("") {
-            // A list of ids has a meaning only together with sync-snapshots.
             return Err(Wrong::Extra(word));
         }
-        Ok(OriginArgs {
+        let args = OriginArgs {
             chunk_sectors,
             preserve_on_error,
+            low_water,
             store_type,
-        })
-    }
-}
-
-impl fmt::Display for OriginArgs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let generic = if self.preserve_on_error {
-            "1 preserve-on-error"
-        } else {
-            "0"
+            cache,
         };
-        write!(
-            f,
-            "{} {generic} {} 0",
-            self.chunk_sectors,
-            self.store_type.name()
-        )
+        Ok((args, ids))
+    }
+
+    /// Writes the line that says the same, with the ids that are still to be brought about.
+    pub(super) fn write(&self, f: &mut impl fmt::Write, ids: Option<&[SnapId]>) -> fmt::Result {
+        let generic = usize::from(ids.is_some())
+            + usize::from(self.preserve_on_error)
+            + 2 * usize::from(self.low_water.is_some());
+        write!(f, "{} {generic}", self.chunk_sectors)?;
+        if ids.is_some() {
+            write!(f, " sync-snapshots")?;
+        }
+        if self.preserve_on_error {
+            write!(f, " preserve-on-error")?;
+        }
+        if let Some(chunks) = self.low_water {
+            write!(f, " low-water {chunks}")?;
+        }
+        let CacheArgs { threshold, limit } = self.cache;
+        let store = 2 * (usize::from(threshold.is_some()) + usize::from(limit.is_some()));
+        write!(f, " {} {store}", self.store_type.name())?;
+        if let Some(blocks) = threshold {
+            write!(f, " cache-threshold {blocks}")?;
+        }
+        if let Some(blocks) = limit {
+            write!(f, " cache-limit {blocks}")?;
+        }
+        if let Some(ids) = ids {
+            write!(f, " {}", ids.len())?;
+            for id in ids {
+                write!(f, " {id}")?;
+            }
+        }
+        Ok(())
     }
 }

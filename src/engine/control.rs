@@ -92,7 +92,7 @@ impl Control {
     }
 
     /// Whether a target of the snapshot exists.
-    fn is_open(&self, id: SnapId) -> bool {
+    pub(super) fn is_open(&self, id: SnapId) -> bool {
         self.open.iter().any(|e| e.0 == id)
     }
 
@@ -215,6 +215,7 @@ fn begin_cut(engine: &Engine, pending: Pending) -> Result<Command> {
     engine.shared.origin.flush()?;
     engine.begin(order::Control::Create {
         parent: pending.parent,
+        id: None,
         created: real_seconds(),
         name: pending.name,
     })

@@ -4,19 +4,30 @@
 //! change.
 
 use crate::dm::{
-    device::BlockDev,
-    io::{IoClient, PageBuf, Run}, //
+    bufio::{Block, Bufio, Seal},
+    device::BlockDev, //
 };
 use crate::store::{format::SAMPLES, Identity};
-use kernel::{
-    prelude::*,
-    sync::Arc, //
-};
+use kernel::prelude::*;
+
+/// The origin is only read this way.
+struct Nothing;
+
+impl Seal for Nothing {
+    fn seal(_nr: u64, _block: &mut Block) {}
+}
 
 /// Reads the samples of an origin of this many sectors.
 pub(super) fn read(origin: &BlockDev, origin_sectors: u64) -> Result<KBox<Identity>> {
-    let io = IoClient::new(origin.clone(), Arc::new((), GFP_KERNEL)?)?;
-    let mut page = PageBuf::new(1)?;
+    // A cache for the time of the call: all samples are on their way before the first is looked
+    // at.
+    let mut samples = Bufio::<Nothing>::new(origin, 1)?;
+    // A part of a block at the end of an odd-sized device is not sampled.
+    let blocks = origin_sectors / 8;
+    let nr = |i| Some(Identity::position(i, origin_sectors) / 8).filter(|nr| *nr < blocks);
+    for nr in (0..SAMPLES).filter_map(nr) {
+        samples.prefetch(nr, 1);
+    }
     let mut identity = KBox::new(
         Identity {
             digests: [0; SAMPLES],
@@ -24,18 +35,9 @@ pub(super) fn read(origin: &BlockDev, origin_sectors: u64) -> Result<KBox<Identi
         GFP_KERNEL,
     )?;
     for (i, digest) in identity.digests.iter_mut().enumerate() {
-        let sector = Identity::position(i, origin_sectors);
-        // A part of a block at the end of an odd-sized device is not sampled.
-        if sector + 8 > origin_sectors {
-            continue;
+        if let Some(nr) = nr(i) {
+            *digest = samples.read(nr, |_| Ok(()), |block| Ok(Identity::digest(block)))?;
         }
-        let run = Run {
-            sector,
-            first: 0,
-            blocks: 1,
-        };
-        io.read_sync(&mut page, run)?;
-        *digest = page.first().map_or(0, |block| Identity::digest(block));
     }
     Ok(identity)
 }

@@ -29,6 +29,7 @@ mod checkpoint;
 mod control;
 mod identity;
 mod inbox;
+mod low_water;
 mod meta;
 mod name;
 mod order;
@@ -36,6 +37,7 @@ mod origin;
 mod registry;
 mod snap;
 mod status;
+mod sync;
 mod worker;
 
 pub(crate) use origin::OriginTarget;

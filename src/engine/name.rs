@@ -7,6 +7,7 @@ use crate::dm::{
     target::NewTarget, //
 };
 use core::fmt;
+use kernel::prelude::*;
 
 /// Name and number of a mapped device, such as `vg-home (253:3)`.
 #[derive(Clone, Copy)]
@@ -61,3 +62,20 @@ macro_rules! refuse {
 }
 
 pub(super) use {refuse, say};
+
+/// Says why a device of a table cannot be used, and gives back the error.
+pub(super) fn cannot_open(name: &Name, what: &str, dev: &dyn fmt::Display, e: Error) -> Error {
+    if e == EROFS {
+        return refuse!(
+            name,
+            e,
+            "the {what} device {dev} is read-only: make it writable, or load with --readonly"
+        );
+    }
+    let errno = e.to_errno();
+    refuse!(
+        name,
+        e,
+        "cannot open the {what} device {dev}: error {errno}"
+    )
+}

@@ -8,9 +8,10 @@ use super::{
     control::{Control as ControlState, Owner},
     identity,
     meta::{MetaBlocks, BLOCK_SECTORS},
-    name::{refuse, say, Name},
+    name::{cannot_open, refuse, say, Name},
     order::{Control, Mode as EngineMode},
     registry::{Brief, Claim, Taken, User},
+    sync::SyncList,
     worker::{Engine, Loaded, Parts}, //
 };
 use crate::dm::{
@@ -29,7 +30,7 @@ use crate::dm::{
     },
     time::random_uuid, //
 };
-use crate::store::{self, format::SAMPLES, FormatParams, Open, OpenError};
+use crate::store::{self, format::SAMPLES, FormatParams, Limited, Open, OpenError};
 use core::fmt::Write as _;
 use kernel::{
     prelude::*,
@@ -46,10 +47,12 @@ pub(crate) struct OriginTarget {
     pub(super) handle: TargetRef,
     pub(super) name: Name,
     args: OriginArgs,
-    mode: Mode,
+    /// The snapshots that there are to be from the first resume on.
+    pub(super) sync: Option<SyncList>,
+    pub(super) mode: Mode,
     instance: u64,
-    origin: TableDevice,
-    store: TableDevice,
+    pub(super) origin: TableDevice,
+    pub(super) store: TableDevice,
     /// Set when this table becomes live; the same engine that ran for the table before it.
     engine: SetOnce<Arc<Engine>>,
 }
@@ -71,15 +74,16 @@ impl OriginTarget {
             return Err(refuse!(name, EINVAL, "the {what} device is missing"));
         };
         let mode = ti.mode();
-        ti.get_device(path, mode).map_err(|e| {
-            let errno = e.to_errno();
-            let path = Show(path);
-            refuse!(
-                name,
-                e,
-                "cannot open the {what} device {path}: error {errno}"
-            )
-        })
+        ti.get_device(path, mode)
+            .map_err(|e| cannot_open(name, what, &Show(path), e))
+    }
+
+    /// Opens a device of the table once more, to have it without the table.
+    fn open_device(name: &Name, what: &str, device: &TableDevice, mode: Mode) -> Result<BlockDev> {
+        let dev = device.dev();
+        device
+            .open(mode)
+            .map_err(|e| cannot_open(name, what, &dev, e))
     }
 
     /// Checks the sizes that do not depend on the store's content.
@@ -208,14 +212,16 @@ impl OriginTarget {
     /// Opens the store and compares it with the table. An empty one is formatted. Answers how
     /// many samples of the origin differ from what it was at the last clean stop.
     #[inline(never)]
-    fn open_store(&self, store: &BlockDev, origin: &BlockDev) -> Result<(Open<MetaBlocks>, usize)> {
+    fn open_store(
+        &self,
+        store: &BlockDev,
+        origin: &BlockDev,
+    ) -> Result<(Open<Limited<MetaBlocks>>, usize)> {
         let (o, s) = (origin.dev(), store.dev());
         let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
         let read_only = self.mode == Mode::ReadOnly;
-        if !read_only && store.is_read_only() {
-            return Err(refuse!(self.name, EROFS, "store {s} is read-only"));
-        }
         let blocks = MetaBlocks::new(store, Arc::new((), GFP_KERNEL)?)?;
+        let blocks = Limited::new(blocks, self.args.cache.limit())?;
         let len = self.handle.len();
         let params = FormatParams {
             uuid: random_uuid(),
@@ -249,16 +255,23 @@ impl OriginTarget {
     #[inline(never)]
     fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<(Loaded, usize)> {
         let (open, differing) = self.open_store(store_dev, origin)?;
-        let writer = open.blocks().writer();
+        let writer = open.blocks().below().writer();
         let mode = if open.is_read_only() {
             EngineMode::Ro
         } else {
             EngineMode::Rw
         };
-        let store = store::load(open).map_err(|e| {
-            let s = store_dev.dev();
-            refuse!(self.name, e.errno(), "store {s} {e}")
-        })?;
+        let s = store_dev.dev();
+        let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
+        let mut store = store::load(open).map_err(refused)?;
+        let cache = &self.args.cache;
+        store.set_cache(cache.threshold(), cache.limit())?;
+        // A growth that was in the log is known only now.
+        let (recorded, table) = (store.geometry().origin_sectors, self.handle.len());
+        if table < recorded {
+            let store = recorded;
+            return Err(refused(OpenError::OriginShrunk { store, table }));
+        }
         let loaded = Loaded {
             store,
             writer,
@@ -269,16 +282,15 @@ impl OriginTarget {
 
     /// Opens the store for good and starts the worker.
     fn start(&self) -> Result<Arc<Engine>> {
-        let origin = self.origin.open(self.mode)?;
-        let store_dev = self.store.open(self.mode)?;
+        let origin = Self::open_device(&self.name, "origin", &self.origin, self.mode)?;
+        let store_dev = Self::open_device(&self.name, "store", &self.store, self.mode)?;
         let (loaded, differing) = self.load_store(&store_dev, &origin)?;
         let engine = Engine::start(Parts {
             owner: Arc::clone(&self.user),
             origin,
             store_dev,
             loaded,
-            preserve_on_error: self.args.preserve_on_error,
-            store_type: self.args.store_type.name(),
+            args: self.args,
             name: self.name,
             handle: self.handle.clone(),
         })?;
@@ -326,7 +338,7 @@ impl OriginTarget {
             let claim = self.claim()?;
             let engine = match self.user.engine() {
                 Some(engine) => {
-                    engine.rebind(self.name, self.handle.clone(), self.args.preserve_on_error);
+                    self.rebind(&engine);
                     engine
                 }
                 None => self.start()?,
@@ -344,7 +356,24 @@ impl OriginTarget {
         }
         control.suspended = false;
         control.end_cut(&self.user);
-        self.grow()
+        self.grow()?;
+        if let (Some(sync), Some(engine)) = (&self.sync, self.engine()) {
+            sync.apply(&control, &self.user, engine, &self.name, &self.handle);
+        }
+        Ok(())
+    }
+
+    /// Tells a running engine what this table says.
+    fn rebind(&self, engine: &Engine) {
+        let handle = self.handle.clone();
+        if let Err(e) = engine.rebind(self.name, handle, &self.args) {
+            say!(
+                pr_warn,
+                "{}: the old cache-limit stays: error {}",
+                self.name,
+                e.to_errno()
+            );
+        }
     }
 
     /// Makes a growth of the devices durable before the first bio that may rest on it.
@@ -442,23 +471,13 @@ impl Target for OriginTarget {
     fn ctr(ti: &mut NewTarget<'_>, args: Args<'_>) -> Result<Self> {
         let name = Name::of(ti);
         ti.set_error(c"multisnapshot: refused, see the line above");
-        let table =
+        let (table, ids) =
             OriginArgs::parse(args).map_err(|wrong| refuse!(name, wrong.errno(), "{wrong}"))?;
         let origin = Self::get_device(ti, &name, "origin", args, 0)?;
         let store = Self::get_device(ti, &name, "store", args, 1)?;
         let mode = ti.mode();
-        let open = |what: &str, dev: &TableDevice| {
-            dev.open(mode).map_err(|e| {
-                let (errno, dev) = (e.to_errno(), dev.dev());
-                refuse!(
-                    name,
-                    e,
-                    "cannot open the {what} device {dev}: error {errno}"
-                )
-            })
-        };
-        let origin_dev = open("origin", &origin)?;
-        let store_dev = open("store", &store)?;
+        let origin_dev = Self::open_device(&name, "origin", &origin, mode)?;
+        let store_dev = Self::open_device(&name, "store", &store, mode)?;
         Self::check_devices(&name, &table, ti.len(), &origin_dev, &store_dev)?;
         ti.flush_bios(true);
         ti.limit_swap_bios(true);
@@ -469,6 +488,7 @@ impl Target for OriginTarget {
             handle: ti.handle(),
             name,
             args: table,
+            sync: ids.map(SyncList::new),
             mode,
             instance,
             origin,
@@ -478,10 +498,12 @@ impl Target for OriginTarget {
         let control = this.user.control.lock();
         this.check_others(&control)?;
         let claim = this.claim()?;
+        let mut opened = None;
         if control.owner.is_none() {
             // Says what is wrong with the store while the old table is still there.
-            this.open_store(&store_dev, &origin_dev)?;
+            opened = Some(this.open_store(&store_dev, &origin_dev)?.0);
         }
+        this.check_sync(&control, opened)?;
         drop(claim);
         drop(control);
         Ok(this)
@@ -559,11 +581,15 @@ impl Target for OriginTarget {
             StatusKind::Info => {
                 if let Some(engine) = self.engine() {
                     let brief = *self.user.brief.lock();
-                    engine.shared.published.info(out, brief.pending, brief.last);
+                    engine.shared.published.info(out, &brief);
                 }
                 Ok(())
             }
-            StatusKind::Table => write!(out, "{origin} {store} {}", self.args),
+            StatusKind::Table => {
+                let ids = self.sync.as_ref().and_then(SyncList::pending);
+                let line = write!(out, "{origin} {store} ");
+                line.and_then(|()| self.args.write(out, ids))
+            }
             StatusKind::Ima => {
                 let [major, minor, patch] = Self::VERSION;
                 write!(

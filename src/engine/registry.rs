@@ -125,6 +125,8 @@ pub(super) struct Brief {
     pub(super) pending: Option<SnapId>,
     /// How the last create ended.
     pub(super) last: Last,
+    /// How `sync-snapshots` ended, if a table had it.
+    pub(super) sync: Option<Result>,
 }
 
 /// Makes the registry; the answer is dropped when the module goes.

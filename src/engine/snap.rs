@@ -5,13 +5,13 @@
 use super::{
     args,
     bios::{BioData, OurBio},
-    name::{refuse, say, Name},
+    name::{cannot_open, refuse, say, Name},
     registry::User,
     worker::Engine, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
-    device::{DevT, TableDevice},
+    device::{DevT, Mode, TableDevice},
     target::{
         Args,
         EachDevice,
@@ -67,7 +67,7 @@ impl SnapTarget {
     }
 
     /// Looks the snapshot up and counts it as open.
-    fn open(user: &User, name: &Name, id: SnapId, len: u64) -> Result<Found> {
+    fn open(user: &User, name: &Name, id: SnapId, len: u64, mode: Mode) -> Result<Found> {
         let mut control = user.control.lock();
         let origin = user.dev;
         let Some(engine) = user.engine() else {
@@ -77,6 +77,14 @@ impl SnapTarget {
                 "origin {origin} is not under multisnapshot: load it first"
             ));
         };
+        if engine.shared.read_only && mode == Mode::ReadWrite {
+            return Err(refuse!(
+                name,
+                EROFS,
+                "snapshot {id} is read-only, as origin {origin} was loaded so: create it with \
+                 --readonly"
+            ));
+        }
         let info = engine.with_store(|store| store.snapshot(id)).map_err(|e| {
             refuse!(
                 name,
@@ -169,28 +177,18 @@ impl Target for SnapTarget {
             return Err(wrong(args::Wrong::Extra(extra)));
         }
         let mode = ti.mode();
-        let origin = ti.get_device(path, mode).map_err(|e| {
-            let (errno, path) = (e.to_errno(), args::Show(path));
-            refuse!(
-                name,
-                e,
-                "cannot open the origin device {path}: error {errno}"
-            )
-        })?;
+        let origin = ti
+            .get_device(path, mode)
+            .map_err(|e| cannot_open(&name, "origin", &args::Show(path), e))?;
         let user = User::new(origin.dev())?;
         let Found {
             store,
             chunk_sectors,
             uuid,
-        } = Self::open(&user, &name, id, ti.len())?;
+        } = Self::open(&user, &name, id, ti.len(), mode)?;
         let store = ti.get_device_at(store, mode).map_err(|e| {
             user.control.lock().closed(id);
-            let errno = e.to_errno();
-            refuse!(
-                name,
-                e,
-                "cannot open the store device {store}: error {errno}"
-            )
+            cannot_open(&name, "store", &store, e)
         })?;
         ti.flush_bios(true);
         ti.flush_supported(true);

@@ -4,7 +4,7 @@
 
 use super::{
     order::{Counts, Machine, Mode, World},
-    registry::Last, //
+    registry::Brief, //
 };
 use crate::dm::target::Text;
 use crate::store::{Chunk, ExceptionStore, SnapId, Space};
@@ -29,6 +29,8 @@ struct Numbers {
     space: Space,
     counts: Counts,
     live: u64,
+    /// Fewer chunks are free than the table wants.
+    low: bool,
     /// Where the sweep of deleted snapshots is, if one is under way.
     sweep: Option<Chunk>,
 }
@@ -71,8 +73,8 @@ impl Published {
         self.ids_stale.store(true, Release);
     }
 
-    /// To be called by the worker after each round.
-    pub(super) fn update<W: World>(&self, machine: &mut Machine<W>) {
+    /// To be called by the worker after each round; `low` if fewer chunks are free than wanted.
+    pub(super) fn update<W: World>(&self, machine: &mut Machine<W>, low: bool) {
         let (mode, counts) = (machine.mode(), machine.counts());
         let sweeping = machine.is_sweeping();
         let store = machine.store();
@@ -82,6 +84,7 @@ impl Published {
             space: store.space(),
             counts,
             live: store.live_ids(),
+            low,
             sweep: sweeping.then(|| store.sweep_position()),
         };
         *self.numbers.lock() = Some(numbers);
@@ -115,7 +118,7 @@ impl Published {
     }
 
     /// Writes the INFO line.
-    pub(super) fn info(&self, out: &mut Text<'_>, pending: Option<SnapId>, last: Last) {
+    pub(super) fn info(&self, out: &mut Text<'_>, brief: &Brief) {
         let Some(n) = *self.numbers.lock() else {
             return;
         };
@@ -127,7 +130,8 @@ impl Published {
         };
         let check = if n.needs_check { "needs_check" } else { "-" };
         let _ = write!(out, "{mode} {check} ");
-        let _ = match pending {
+        let last = brief.last;
+        let _ = match brief.pending {
             Some(id) => write!(out, "{id} "),
             None => write!(out, "- "),
         };
@@ -157,6 +161,12 @@ impl Published {
             c.checkpoints,
             c.lost,
         );
+        let _ = out.write_str(if n.low { "low " } else { "- " });
+        let _ = match brief.sync {
+            Some(Ok(())) => write!(out, "done "),
+            Some(Err(e)) => write!(out, "failed:{} ", -e.to_errno()),
+            None => write!(out, "- "),
+        };
         let _ = match n.sweep {
             Some(at) => write!(out, "{} ", at.0),
             None => write!(out, "- "),

@@ -3,9 +3,11 @@
 //! The worker of one origin: it alone drives the state machine and the store behind it.
 
 use super::{
+    args::OriginArgs,
     bios::{BioData, Bios, OurBio},
     checkpoint::CheckpointWriter,
     inbox::{Events, Inbox},
+    low_water::LowWater,
     name::{say, Name},
     order::{self, grace, Fifo, Machine, Mode, Request, Timer, Users, World, SLOTS},
     registry::Origin,
@@ -25,7 +27,7 @@ use crate::dm::{
     time::now_ms, //
 };
 use crate::store::{
-    CheckpointWrite, Chunk, Dest, ExceptionStore, Geometry, LogWrite, SnapId, Source, Who,
+    CheckpointWrite, Chunk, Dest, ExceptionStore, LogWrite, SnapId, Source, Space, Who,
 };
 use kernel::{
     new_mutex,
@@ -123,7 +125,8 @@ pub(super) struct Shared {
 struct Outside {
     owner: Arc<Origin>,
     shared: Arc<Shared>,
-    geometry: Geometry,
+    /// First sector of the store's data area.
+    data_start: u64,
     inbox: Arc<Inbox>,
     kcopyd: Kcopyd<Inbox>,
     io: IoClient<Inbox>,
@@ -137,6 +140,7 @@ struct Outside {
     timers: [Option<u64>; Timer::KINDS],
     /// Somebody should be told.
     event: bool,
+    low_water: LowWater,
     name: Name,
     handle: TargetRef,
 }
@@ -155,14 +159,10 @@ pub(super) struct Parts {
     pub(super) origin: BlockDev,
     pub(super) store_dev: BlockDev,
     pub(super) loaded: Loaded,
-    pub(super) preserve_on_error: bool,
-    pub(super) store_type: &'static str,
+    pub(super) args: OriginArgs,
     pub(super) name: Name,
     pub(super) handle: TargetRef,
 }
-
-/// Pages of preserved bits; each covers some 32 thousand chunks.
-const PRESERVED_PAGES: u32 = 4096;
 
 impl Engine {
     /// Starts the worker of an opened store.
@@ -174,13 +174,11 @@ impl Engine {
             mode,
         } = parts.loaded;
         let geometry = store.geometry();
-        let chunks = geometry
-            .origin_sectors
-            .div_ceil(u64::from(geometry.chunk_sectors));
         let live = store.live_ids();
         let uuid = store.uuid();
-        let preserved = LazyBits::new(chunks.max(1), PRESERVED_PAGES)?;
-        let published = Published::new(parts.store_type, geometry.chunk_sectors);
+        let args = parts.args;
+        let preserved = LazyBits::new(args.cache.limit())?;
+        let published = Published::new(args.store_type.name(), geometry.chunk_sectors);
         let (origin, store_dev) = (parts.origin.clone(), parts.store_dev.clone());
         let shared = Arc::pin_init(
             try_pin_init!(Shared {
@@ -207,7 +205,7 @@ impl Engine {
         let outside = Outside {
             owner: parts.owner,
             shared: shared.clone(),
-            geometry,
+            data_start: geometry.data_start,
             inbox: inbox.clone(),
             kcopyd: Kcopyd::new(SLOTS as u32, inbox.clone())?,
             io: IoClient::new(parts.store_dev, inbox.clone())?,
@@ -217,12 +215,13 @@ impl Engine {
             waiter: None,
             timers: [None; Timer::KINDS],
             event: false,
+            low_water: LowWater::new(&args),
             name: parts.name,
             handle: parts.handle,
         };
-        let mut machine = Machine::new(store, parts.preserve_on_error, mode)?;
+        let mut machine = Machine::new(store, args.preserve_on_error, mode)?;
         shared.published.ids_changed(machine.store());
-        shared.published.update(&mut machine);
+        shared.published.update(&mut machine, false);
         let events = Events::new()?;
         let core = Core {
             machine: KBox::new(machine, GFP_KERNEL)?,
@@ -292,12 +291,24 @@ impl Engine {
         f(core.machine.store())
     }
 
-    /// Whom to tell and name from now on, and what to do with copies that cannot be made.
-    pub(super) fn rebind(&self, name: Name, handle: TargetRef, preserve_on_error: bool) {
+    /// Whom to tell and name from now on, and what a new table says of other things. An error is
+    /// that of `cache-limit`, and all else has been done then.
+    pub(super) fn rebind(&self, name: Name, handle: TargetRef, args: &OriginArgs) -> Result {
         let mut core = self.core.lock();
-        core.outside.name = name;
-        core.outside.handle = handle;
-        core.machine.set_preserve_on_error(preserve_on_error);
+        let outside = &mut core.outside;
+        outside.name = name;
+        outside.handle = handle;
+        outside.low_water = LowWater::new(args);
+        core.machine.set_preserve_on_error(args.preserve_on_error);
+        let cache = &args.cache;
+        let store = core.machine.store();
+        let result = store.set_cache(cache.threshold(), cache.limit());
+        drop(core);
+        if result.is_ok() {
+            self.shared.preserved.set_max_pages(cache.limit());
+        }
+        self.look();
+        result
     }
 
     /// Takes no more bios: a snapshot's that comes from now on ends with an error.
@@ -337,7 +348,9 @@ impl Runs for Engine {
                 break;
             }
         }
-        self.shared.published.update(machine);
+        outside.look_at_space(machine.store().space());
+        let low = outside.low_water.is_low();
+        self.shared.published.update(machine, low);
         if let Some(at) = outside.timers.iter().flatten().min() {
             let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
             self.inbox.look_later(ms as u32);
@@ -379,9 +392,14 @@ impl Outside {
         machine.write(&mut events.writes);
     }
 
+    fn look_at_space(&mut self, space: Space) {
+        let (store, origin) = (self.shared.store.dev(), self.owner.dev);
+        self.event |= self.low_water.look(&space, &self.name, store, origin);
+    }
+
     /// First sector of a chunk of the store.
     fn dest_sector(&self, dest: Dest) -> u64 {
-        self.geometry.data_start + (dest.0 << self.shared.chunk_shift)
+        self.data_start + (dest.0 << self.shared.chunk_shift)
     }
 
     /// First sector of a chunk of the origin, and how many of it the origin has.

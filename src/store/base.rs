@@ -304,14 +304,13 @@ impl<B: Blocks> Base<B> {
 
     // --- snapshots ---------------------------------------------------------------------------
 
-    pub(super) fn create(
-        &mut self,
-        parent: Option<SnapId>,
-        created: u64,
-        name: &[u8],
-    ) -> Result<SnapId> {
+    /// Makes the snapshot `id`, which must not be before the next of its kind.
+    pub(super) fn create(&mut self, id: SnapId, created: u64, name: &[u8]) -> Result {
         let words = name_words(name)?;
-        let id = self.snaps.next_number(parent)?;
+        let parent = id.is_sub().then_some(SnapId::top(id.id()));
+        if id < self.snaps.next_number(parent)? {
+            return Err(EINVAL);
+        }
         if let Some(parent) = parent {
             if self.snaps.is_deleted(&mut self.meta, parent)? {
                 return Err(ENOENT);
@@ -331,7 +330,7 @@ impl<B: Blocks> Base<B> {
         if !name.is_empty() {
             self.apply_name(id, &words)?;
         }
-        Ok(id)
+        Ok(())
     }
 
     pub(super) fn rename(&mut self, id: SnapId, name: &[u8]) -> Result {

@@ -48,4 +48,18 @@ pub(crate) trait Blocks: Send {
 
     /// Writes every dirty block, and flushes the device's write cache.
     fn write_dirty(&mut self) -> Result;
+
+    /// Drops every clean block from memory.
+    fn forget_all(&mut self) {}
+
+    /// What was made dirty until now is for a checkpoint that begins.
+    fn checkpoint_begins(&mut self) {}
+
+    /// That checkpoint has been written, or failed.
+    fn checkpoint_ended(&mut self) {}
+
+    /// Keeps at most so many blocks in memory from now on. After an error nothing has changed.
+    fn set_limit(&mut self, _limit: u32) -> Result {
+        Ok(())
+    }
 }

@@ -376,7 +376,13 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
     }
 
     fn create(&mut self, parent: Option<SnapId>, created: u64, name: &[u8]) -> Result<SnapId> {
-        self.base.create(parent, created, name)
+        let id = self.next_id(parent)?;
+        self.base.create(id, created, name)?;
+        Ok(id)
+    }
+
+    fn create_as(&mut self, id: SnapId, created: u64, name: &[u8]) -> Result {
+        self.base.create(id, created, name)
     }
 
     fn delete(&mut self, id: SnapId) -> Result {
@@ -420,6 +426,10 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
 
     fn space(&self) -> Space {
         self.base.space()
+    }
+
+    fn set_cache(&mut self, threshold: u32, limit: u32) -> Result {
+        self.base.meta.set_cache(threshold, limit)
     }
 
     fn resize(&mut self, origin_sectors: u64, store_sectors: u64) -> Result {

@@ -107,6 +107,12 @@ pub(crate) struct Meta<B: Blocks> {
     scratch: KBox<Block>,
     pending_max: usize,
     keep: usize,
+    /// Blocks made dirty in this epoch, and for the checkpoint that is being written.
+    dirty: u64,
+    dirty_frozen: u64,
+    /// How many of the former call for a checkpoint, and how many there may be of both.
+    dirty_wanted: u64,
+    dirty_max: u64,
 }
 
 impl<B: Blocks> Meta<B> {
@@ -164,7 +170,22 @@ impl<B: Blocks> Meta<B> {
             scratch: KBox::zeroed(GFP_KERNEL)?,
             pending_max: PENDING_MAX,
             keep: KEEP,
+            dirty: 0,
+            dirty_frozen: 0,
+            dirty_wanted: u64::MAX,
+            dirty_max: u64::MAX,
         })
+    }
+
+    /// A checkpoint is to begin at `threshold` dirty blocks, and no more than `limit` are to be in
+    /// memory. (Replay knows no such limits: it makes as many dirty as the run had done.) `ENOMEM`
+    /// if nothing has changed.
+    pub(crate) fn set_cache(&mut self, threshold: u32, limit: u32) -> Result {
+        self.blocks.set_limit(limit)?;
+        self.dirty_wanted = threshold.into();
+        // A part is left for those that are only read.
+        self.dirty_max = u64::from(limit - limit / 4);
+        Ok(())
     }
 
     /// Makes the limits small enough for tests to reach.
@@ -235,7 +256,8 @@ impl<B: Blocks> Meta<B> {
         let pending = self.pending.len();
         self.freeze.is_none()
             && (pending >= self.pending_max / 4 * 3
-                || (pending > 64 && pending as u64 > self.available_now()))
+                || (pending > 64 && pending as u64 > self.available_now())
+                || self.dirty >= self.dirty_wanted)
     }
 
     /// List blocks that the next checkpoint may take after a change of `n` blocks.
@@ -268,6 +290,12 @@ impl<B: Blocks> Meta<B> {
         }
         let lists = n / FREE_LIST_MAX + 2;
         if self.pending.len() + self.frozen.len() + n.saturating_add(lists) > self.pending_max {
+            return Err(EAGAIN);
+        }
+        // Few changes come near what is reserved for them.
+        let dirty = self.dirty + self.dirty_frozen;
+        let more = (n as u64).min(self.dirty_max / 8);
+        if dirty != 0 && dirty.saturating_add(more) > self.dirty_max {
             return Err(EAGAIN);
         }
         while self.avail.len() < n && self.list_head != 0 {

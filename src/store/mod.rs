@@ -33,6 +33,7 @@ pub(crate) mod meta;
 mod open;
 mod overlay;
 mod range;
+pub(crate) mod recent;
 mod snaps;
 pub(crate) mod tree;
 
@@ -42,6 +43,7 @@ pub(crate) use both::check::Item;
 pub(crate) use format::StoreType;
 pub(crate) use log::LogWrite;
 pub(crate) use open::{FormatParams, Identity, Open, OpenError};
+pub(crate) use recent::Limited;
 pub(crate) use types::{
     Chunk, Descriptor, Dest, Found, Geometry, NoId, Remap, SnapId, SnapInfo, Source, Space, Value,
     Who, Writeable,
@@ -200,6 +202,17 @@ pub(crate) trait ExceptionStore: Send {
     /// Makes the snapshot that [`next_id`](Self::next_id) announced, in tree and batch.
     fn create(&mut self, parent: Option<SnapId>, created: u64, name: &[u8]) -> Result<SnapId>;
 
+    /// Makes the snapshot `id`, which may be later than the [`next_id`](Self::next_id) of its
+    /// kind, whose numbers go on behind it then. `EINVAL` if it is not, `ENOENT` if it has no live
+    /// parent.
+    fn create_as(&mut self, id: SnapId, created: u64, name: &[u8]) -> Result {
+        let parent = id.is_sub().then_some(SnapId::top(id.id()));
+        if self.next_id(parent)? != id {
+            return Err(EINVAL);
+        }
+        self.create(parent, created, name).map(|_| ())
+    }
+
     /// Marks `id` dead in the batch. It stays live for readers of the store until
     /// [`forget`](Self::forget), which the engine calls when the record is durable.
     fn delete(&mut self, id: SnapId) -> Result;
@@ -236,6 +249,10 @@ pub(crate) trait ExceptionStore: Send {
 
     /// Space counts; from memory.
     fn space(&self) -> Space;
+
+    /// A checkpoint is wanted at `threshold` dirty metadata blocks, and no more than `limit` are
+    /// to be kept in memory. `ENOMEM` if nothing has changed.
+    fn set_cache(&mut self, threshold: u32, limit: u32) -> Result;
 
     /// The origin or the store has grown to these sizes (sectors). In tree and batch.
     fn resize(&mut self, origin_sectors: u64, store_sectors: u64) -> Result;

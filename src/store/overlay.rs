@@ -108,4 +108,12 @@ impl<B: Blocks> Blocks for Overlay<B> {
     fn write_dirty(&mut self) -> Result {
         Err(EROFS)
     }
+
+    fn forget_all(&mut self) {
+        self.below.forget_all();
+    }
+
+    fn set_limit(&mut self, limit: u32) -> Result {
+        self.below.set_limit(limit)
+    }
 }

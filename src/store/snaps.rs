@@ -270,7 +270,8 @@ impl Snaps {
 
     // --- changes, as records say them --------------------------------------------------------
 
-    /// Makes the snapshot `id`, which must be the next. `EILSEQ` if it is not.
+    /// Makes the snapshot `id`, which must be the next of its kind or a later one. `EILSEQ` if it
+    /// is not.
     pub(super) fn create<B: Blocks>(
         &mut self,
         m: &mut Meta<B>,
@@ -280,8 +281,9 @@ impl Snaps {
         flags: u64,
     ) -> Result {
         let parent = id.is_sub().then_some(SnapId::top(id.id()));
-        if self.next_number(parent) != Ok(id) {
-            return Err(EILSEQ);
+        match self.next_number(parent) {
+            Ok(next) if next <= id => (),
+            _ => return Err(EILSEQ),
         }
         // Nothing to do, but in a replay.
         self.reserve_with(GFP_KERNEL)?;

@@ -52,6 +52,12 @@ impl SnapId {
         self.sub_id() != Self::ITSELF
     }
 
+    /// The number that follows among ids, or among the sub-ids of one id.
+    pub(crate) fn next_of_kind(self) -> Option<Self> {
+        let step = if self.is_sub() { 1 } else { 1 << 32 };
+        self.0.checked_add(step).map(Self)
+    }
+
     /// Reads `<id>` or `<id>.<sub>` in decimal, without signs, blanks or leading zeroes.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         fn number(text: &[u8]) -> Option<u32> {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Wrong tables: each gives its error, and one line of ours that says what is wrong.
+# timeout: 600
 . ./lib.sh
-plan 64
+plan 87
 
 # refused <what> <errno> <words in our line> <command>...
 refused() {
@@ -43,6 +44,28 @@ for count in 1 9 -1 x 18446744073709551616; do
 	refused "a count of $count store arguments" EINVAL "'$count'" table "/dev/o /dev/s 8 0 btree $count"
 done
 refused "a count that takes in what follows" EINVAL "'btree'" table "/dev/o /dev/s 8 2 preserve-on-error btree 0"
+for mark in -1 x 1.5 18446744073709551616; do
+	refused "a low-water of $mark" EINVAL "low-water '$mark'" table "/dev/o /dev/s 8 2 low-water $mark btree 0"
+done
+refused "a low-water of nothing" EINVAL "low-water" table "/dev/o /dev/s 8 1 low-water btree 0"
+for limit in 0 255 4194305 -1 x; do
+	refused "a cache-limit of $limit" EINVAL "cache-limit '$limit' .* 256 to 4194304" \
+		table "/dev/o /dev/s 8 0 btree 2 cache-limit $limit"
+done
+for threshold in 0 31 2097153 x; do
+	refused "a cache-threshold of $threshold" EINVAL "cache-threshold '$threshold' .* 32 to 2097152" \
+		table "/dev/o /dev/s 8 0 btree 2 cache-threshold $threshold"
+done
+refused "a threshold beyond half of the limit" EINVAL "513 .* 1024" \
+	table "/dev/o /dev/s 8 0 btree 4 cache-threshold 513 cache-limit 1024"
+refused "a threshold beyond half of the default" EINVAL "8193 .* 16384" \
+	table "/dev/o /dev/s 8 0 btree 2 cache-threshold 8193"
+refused "a store argument of nothing" EINVAL "missing" table "/dev/o /dev/s 8 0 btree 1 cache-limit"
+refused "sync-snapshots with no list" EINVAL "missing" table "/dev/o /dev/s 8 1 sync-snapshots btree 0"
+refused "with a list that is too short" EINVAL "'2'" table "/dev/o /dev/s 8 1 sync-snapshots btree 0 2 1"
+refused "with one that is too long" EINVAL "'2'" table "/dev/o /dev/s 8 1 sync-snapshots btree 0 1 1 2"
+refused "with what is no id" EINVAL "'1.x'" table "/dev/o /dev/s 8 1 sync-snapshots btree 0 1 1.x"
+refused "with an id twice" EINVAL "snapshot 1 " table "/dev/o /dev/s 8 1 sync-snapshots btree 0 2 1 1"
 refused "a word too many" EINVAL "'extra'" table "/dev/o /dev/s 8 0 btree 0 extra"
 refused "no store arguments" EINVAL "missing" table "/dev/o /dev/s 8 0 btree"
 refused "no store type" EINVAL "missing" table "/dev/o /dev/s 8 0"
@@ -87,4 +110,5 @@ dmsetup remove ms
 refused "another chunk size than the store's" EINVAL "/dev/s|chunk size 8.* 16" table "/dev/o /dev/s 16 0 btree 0"
 refused "a shorter origin" EINVAL "$size.*$((size - 8))" dmsetup create ms --table \
 	"0 $((size - 8)) multisnapshot /dev/o /dev/s 8 0 btree 0"
+refused "the id 0 in a list" EINVAL "snapshot 0 " table "/dev/o /dev/s 8 1 sync-snapshots btree 0 2 0 1"
 cleanup

@@ -62,6 +62,7 @@ error_text() {
 	ENODEV) echo "No such device" ;;
 	ENOMEM) echo "Cannot allocate memory" ;;
 	EBUSY) echo "Device or resource busy" ;;
+	EAGAIN) echo "Resource temporarily unavailable" ;;
 	EEXIST) echo "File exists" ;;
 	EINVAL) echo "Invalid argument" ;;
 	ENOSPC) echo "No space left on device" ;;
@@ -126,7 +127,7 @@ ms_status() {
 	dmsetup status "$1" | awk -v wanted="$2" '{
 		count = split("mode needs_check pending last type chunk space metadata_chunks metadata log \
 			read_errors write_errors metadata_errors copies copied commits checkpoints lost \
-			sweep snapshots ids", name, " ")
+			low sync sweep snapshots ids", name, " ")
 		for (i = 1; i <= count; i++) if (name[i] == wanted) print $(i + 3)
 	}'
 }

@@ -12,5 +12,6 @@ mod ram;
 mod range;
 mod range_check;
 mod range_model;
+mod recent;
 mod space;
 mod tree;

@@ -58,6 +58,18 @@ impl RamBlocks {
         self.cache.values().filter(|c| c.dirty).count()
     }
 
+    /// Number of blocks in memory.
+    pub(crate) fn cached(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Forgets block `nr` if it is clean.
+    pub(crate) fn drop_one(&mut self, nr: u64) {
+        if self.cache.get(&nr).is_some_and(|c| !c.dirty) {
+            self.cache.remove(&nr);
+        }
+    }
+
     /// Forgets what is clean.
     pub(crate) fn drop_clean(&mut self) {
         self.cache.retain(|_, c| c.dirty);

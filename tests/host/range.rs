@@ -5,7 +5,7 @@
 use super::range_check::*;
 use super::range_model::*;
 use crate::store::{load, Chunk, ExceptionStore, Identity, Open, SnapId, Writeable};
-use kernel::prelude::{EAGAIN, ENOSPC};
+use kernel::prelude::{EAGAIN, EINVAL, ENOENT, ENOSPC};
 use proptest::prelude::*;
 use std::vec::Vec as StdVec;
 
@@ -297,6 +297,28 @@ fn torn_checkpoints() {
     }
 }
 
+/// Numbers that were passed over are never given, whatever is between the two creates.
+#[test]
+fn an_id_of_choice_is_at_least_the_next() {
+    let mut rig = rig();
+    rig.create(None, b"");
+    let store = &mut rig.store;
+    assert_eq!(store.create_as(SnapId::top(1), 0, b""), Err(EINVAL));
+    assert_eq!(store.create_as(SnapId::top(0), 0, b""), Err(EINVAL));
+    assert_eq!(store.create_as(SnapId::top(5), 0, b"five"), Ok(()));
+    assert_eq!(store.create_as(SnapId::top(4), 0, b""), Err(EINVAL));
+    assert_eq!(store.create_as(SnapId::sub(5, 2), 0, b""), Ok(()));
+    assert_eq!(store.create_as(SnapId::sub(5, 1), 0, b""), Err(EINVAL));
+    assert_eq!(store.create_as(SnapId::sub(4, 0), 0, b""), Err(ENOENT));
+    assert_eq!(store.next_id(None), Ok(SnapId::top(6)));
+    assert_eq!(store.next_id(Some(SnapId::top(5))), Ok(SnapId::sub(5, 3)));
+    let last = SnapId::top(u32::MAX);
+    assert_eq!(store.create_as(last, 0, b""), Ok(()));
+    assert!(store.next_id(None).is_err());
+    let name = store.snapshot(SnapId::top(5)).unwrap().unwrap().name;
+    assert_eq!(&name[..5], b"five\0");
+}
+
 /// What recording costs when nothing is in its way: no more than a few lookups each.
 #[test]
 fn a_hundred_thousand_in_order() {
@@ -468,6 +490,10 @@ fn long_histories() {
         };
         let mut rig = Rig::new([150, 180, 260, 600][seed as usize % 4], 8, 30);
         rig.blocks.0.lock().unwrap().eager = (seed % 3 == 0).then_some(7);
+        rig.skips = seed % 2 == 1;
+        if seed % 5 < 2 {
+            rig.store.set_cache(8, 32).unwrap();
+        }
         for i in 0..3000 {
             let n = next();
             step(&mut rig, (n as u8, (n >> 8) as u8, (n >> 16) as u8));
@@ -515,6 +541,7 @@ fn long_histories() {
         "reused chunks",
         "extents",
         "full",
+        "ids passed over",
     ] {
         assert!(all.get(what).is_some_and(|n| *n > 20), "too few {what}");
     }

@@ -4,10 +4,27 @@
 
 use super::disk::Disk;
 use super::range_model::{Content, Model, Shared};
-use crate::store::{Chunk, ExceptionStore, Found, Item, SnapId, Value};
+use crate::store::{
+    load, Chunk, ExceptionStore, FormatParams, Found, Item, Open, OpenError, SnapId, StoreType,
+    Value,
+};
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec as StdVec;
+
+pub(super) fn params(chunk_sectors: u32, origin_chunks: u64) -> FormatParams {
+    FormatParams {
+        uuid: [9; 16],
+        store_type: StoreType::Btree,
+        chunk_sectors,
+        origin_sectors: origin_chunks * u64::from(chunk_sectors),
+    }
+}
+
+pub(super) fn open(disk: &Disk) -> Result<KBox<dyn ExceptionStore>, OpenError> {
+    let blocks = Shared::new(disk.clone());
+    load(Open::peek(blocks, false)?)
+}
 
 pub(super) fn read_data(disk: &Disk, sector: u64) -> u64 {
     let mut data = [0; 512];

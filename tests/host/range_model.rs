@@ -9,10 +9,11 @@
 use super::disk::Disk;
 use super::ram::{RamBlocks, BLOCK_SECTORS};
 use super::range_check::{audit, compare, contents, read_data};
+pub(super) use super::range_check::{open, params};
 use crate::store::blocks::{Block, Blocks};
 use crate::store::{
-    load, CheckpointWrite, Chunk, Descriptor, Dest, ExceptionStore, FormatParams, Identity,
-    LogWrite, Open, OpenError, Remap, SnapId, Source, StoreType, Who, Writeable,
+    load, CheckpointWrite, Chunk, Descriptor, Dest, ExceptionStore, Identity, LogWrite, Open,
+    Remap, SnapId, Source, Who, Writeable,
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,21 +117,9 @@ pub(super) struct Rig {
     next_token: u64,
     chunk_sectors: u64,
     data_start: u64,
+    /// Some snapshots get a later id than the next.
+    pub(super) skips: bool,
     pub(super) counts: BTreeMap<&'static str, u64>,
-}
-
-pub(super) fn params(chunk_sectors: u32, origin_chunks: u64) -> FormatParams {
-    FormatParams {
-        uuid: [9; 16],
-        store_type: StoreType::Btree,
-        chunk_sectors,
-        origin_sectors: origin_chunks * u64::from(chunk_sectors),
-    }
-}
-
-pub(super) fn open(disk: &Disk) -> Result<KBox<dyn ExceptionStore>, OpenError> {
-    let blocks = Shared::new(disk.clone());
-    load(Open::peek(blocks, false)?)
 }
 
 impl Rig {
@@ -166,6 +155,7 @@ impl Rig {
             chunk_sectors: chunk_sectors.into(),
             data_start,
             counts: BTreeMap::new(),
+            skips: false,
         };
         rig.after.insert(0, Model::default());
         rig.durable_at.insert(0, position);
@@ -651,9 +641,19 @@ impl Rig {
             Some(parent) => self.model.ids[&parent.0].clone(),
         };
         let next = self.store.next_id(parent);
-        match self.retry(|rig| rig.store.create(parent, 77, name)) {
+        let later = next.ok().filter(|_| self.skips && self.batch % 3 == 0);
+        let made = match later.map(|id| SnapId(id.0 + if id.is_sub() { 3 } else { 3 << 32 })) {
+            Some(id) => self.retry(|rig| rig.store.create_as(id, 77, name).map(|()| id)),
+            None => self.retry(|rig| rig.store.create(parent, 77, name)),
+        };
+        match made {
             Ok(id) => {
-                assert_eq!(next, Ok(id));
+                assert!(later.is_some() || next == Ok(id));
+                self.count(if later.is_some() {
+                    "ids passed over"
+                } else {
+                    "ids"
+                });
                 assert!(self.model.ids.insert(id.0, contents).is_none());
                 if !name.is_empty() {
                     self.model.names.insert(id.0, name.to_vec());

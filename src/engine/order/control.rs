@@ -31,9 +31,19 @@ impl<W: World> Machine<W> {
                 return self.shut_gate(world, parent);
             }
             Some(Control::Create {
+                id: Some(id),
+                created,
+                name,
+                ..
+            }) => self
+                .store
+                .create_as(*id, *created, unpadded(name))
+                .map(|()| Some(*id)),
+            Some(Control::Create {
                 parent,
                 created,
                 name,
+                ..
             }) => self
                 .store
                 .create(*parent, *created, unpadded(name))

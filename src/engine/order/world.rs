@@ -112,6 +112,8 @@ pub(crate) enum Control {
     Create {
         /// The snapshot it is cut from; `None` for the origin.
         parent: Option<SnapId>,
+        /// Its number, which no snapshot has had and no later one has; `None` for the next.
+        id: Option<SnapId>,
         /// Seconds since 1970.
         created: u64,
         /// Its name, padded with zero bytes.

@@ -68,6 +68,8 @@ impl<B: Blocks> Meta<B> {
         }
         core::mem::swap(&mut self.pending, &mut self.frozen);
         self.epoch = next_epoch;
+        self.dirty_frozen = core::mem::take(&mut self.dirty);
+        self.blocks.checkpoint_begins();
         self.freeze = Some(Freeze {
             total: total as u64,
             mixed: false,
@@ -121,6 +123,7 @@ impl<B: Blocks> Meta<B> {
             .into_iter()
             .flatten();
         let numbers = numbers.skip(from).take(to - from);
+        self.dirty += 1;
         self.blocks.create(nr, |block| {
             format::set_header(block, Kind::FreeList, &uuid, nr, epoch);
             let room = format::new_free_list(block, next, (to - from) as u64)?;
@@ -137,6 +140,8 @@ impl<B: Blocks> Meta<B> {
         let Some(freeze) = self.freeze.take() else {
             return;
         };
+        self.dirty_frozen = 0;
+        self.blocks.checkpoint_ended();
         if result.is_err() {
             for i in 0..self.frozen.len() {
                 let nr = self.frozen[i];

@@ -61,6 +61,7 @@ impl<B: Blocks> Meta<B> {
         f: impl FnOnce(&mut NodeMut<'_>) -> Result,
     ) -> Result {
         let (uuid, epoch) = (self.uuid, self.epoch);
+        self.dirty += 1;
         self.blocks.create(nr, |block| {
             format::set_header(block, Kind::Node, &uuid, nr, epoch);
             f(&mut format::new_node(block, shape, level)?)
@@ -77,6 +78,7 @@ impl<B: Blocks> Meta<B> {
         let new = self.alloc()?;
         let copied = self.load_scratch(nr, shape, level).and_then(|()| {
             let (uuid, epoch, scratch) = (self.uuid, self.epoch, &self.scratch);
+            self.dirty += 1;
             self.blocks.create(new, |block| {
                 block.copy_from_slice(&scratch[..]);
                 format::set_header(block, Kind::Node, &uuid, new, epoch);
@@ -142,6 +144,7 @@ impl<B: Blocks> Meta<B> {
     ) -> Result {
         let (uuid, epoch) = (self.uuid, self.epoch);
         let scratch = format::node(&self.scratch, shape, level)?;
+        self.dirty += 1;
         self.blocks.create(nr, |block| {
             format::set_header(block, Kind::Node, &uuid, nr, epoch);
             f(&mut format::new_node(block, shape, level)?, &scratch)

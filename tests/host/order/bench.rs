@@ -268,6 +268,7 @@ impl Bench {
         for _ in 0..snapshots {
             self.control(Control::Create {
                 parent: None,
+                id: None,
                 created: 1,
                 name: [0; NAME_LEN],
             });

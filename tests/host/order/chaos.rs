@@ -72,6 +72,7 @@ impl Chaos {
             },
             _ => Control::Create {
                 parent: None,
+                id: None,
                 created: 0,
                 name: [0; NAME_LEN],
             },

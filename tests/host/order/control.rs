@@ -10,6 +10,7 @@ use kernel::prelude::*;
 fn create() -> Control {
     Control::Create {
         parent: None,
+        id: None,
         created: 1,
         name: [0; NAME_LEN],
     }

@@ -82,6 +82,7 @@ fn a_create_that_failed_does_not_stay() {
     let mut b = bench(1);
     b.control(Control::Create {
         parent: None,
+        id: None,
         created: 1,
         name: [0; NAME_LEN],
     });

@@ -348,6 +348,10 @@ impl ExceptionStore for ModelStore {
 
     fn set_needs_check(&mut self) {}
 
+    fn set_cache(&mut self, _threshold: u32, _limit: u32) -> Result {
+        Ok(())
+    }
+
     fn space(&self) -> Space {
         Space::default()
     }

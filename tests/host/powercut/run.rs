@@ -64,7 +64,11 @@ pub(crate) fn name_of(n: u64) -> [u8; NAME_LEN] {
 
 impl Run {
     /// Begins a life with a store that was just opened.
-    pub(crate) fn new(sim: Sim, store: KBox<dyn ExceptionStore>, config: &Config) -> Self {
+    pub(crate) fn new(sim: Sim, mut store: KBox<dyn ExceptionStore>, config: &Config) -> Self {
+        if config.depth % 2 == 0 {
+            // Little memory for metadata: changes wait for checkpoints.
+            store.set_cache(4, 24).expect("memory");
+        }
         let mut machine = Machine::new(store, config.preserve_on_error, Mode::Rw).expect("memory");
         machine.set_preserve_on_error(config.preserve_on_error);
         Run {
@@ -243,6 +247,7 @@ impl Run {
         let parent = sub.then(|| SnapId(tops[self.sim.rng.below(tops.len())]));
         self.tell_control(Control::Create {
             parent,
+            id: None,
             created: 1,
             name,
         });
