@@ -2,7 +2,7 @@
 # Tables that do not fit what runs: another mode, a shorter one, a snapshot whose
 # origin came back with another store.
 . ./lib.sh
-plan 29
+plan 35
 
 make_small 16 64 32
 size=$(sectors /dev/o)
@@ -67,6 +67,27 @@ ok "in which the snapshot is right" check_pattern /dev/mapper/snap 100 900 1
 dmsetup remove snap
 
 # A create that cannot be is told once.
+make_nullblk o2 16 cache_size=4
+make_nullblk s2 64
+dmsetup create od --table "0 $size linear /dev/o2 0"
+make_ms ms2 /dev/mapper/od /dev/s2 32
+swap() { dmsetup reload od --table "$1" && dmsetup suspend --noflush --nolockfs od && dmsetup resume od; }
+dmsetup suspend ms2
+swap "0 $size flakey /dev/o2 0 0 1000"
+dmesg_mark
+fails_with "a cut at once without the origin's flush" EIO message ms2 create
+like "is told in one line" "$(our_lines | grep -c .) $(our_lines)" "^1 .*snapshot 1 "
+is "and in status" "$(ms_status ms2 last)" failed:5
+dmsetup resume ms2
+message ms2 create > /dev/null
+dmesg_mark
+ok "one in a suspend lets that go on" dmsetup suspend ms2
+like "and is told in one line" "$(our_lines | grep -c .) $(our_lines)" "^1 .*snapshot 1 "
+dmsetup resume ms2
+swap "0 $size linear /dev/o2 0"
+is "the id is given to the next" "$(take_snapshot ms2)" 1
+dmsetup remove ms2
+
 dmsetup suspend ms
 ok "a suspended device cuts at once" message ms create
 dmsetup resume ms
