@@ -146,6 +146,7 @@ extern "C" {
     ) -> c_int;
     pub(super) fn ms_dm_dev_bdev(dev: *mut DmDev) -> *mut BlockDevice;
     pub(super) fn ms_limits_io(limits: *mut QueueLimits, min: u32, opt: u32);
+    pub(super) fn ms_limits_discard(limits: *mut QueueLimits, granularity: u32, max_sectors: u32);
 
     pub(super) fn ms_bio_begin(ti: *mut TargetInstance, bio: *mut Bio, size: usize)
         -> *mut BioHead;

@@ -42,4 +42,11 @@ impl Limits<'_> {
         // SAFETY: By the type invariant.
         unsafe { ffi::ms_limits_io(self.limits, 0, bytes) };
     }
+
+    /// Sets the unit of discards in bytes, counted from the device's start, and the most sectors
+    /// of one.
+    pub(crate) fn discard(&mut self, granularity: u32, max_sectors: u32) {
+        // SAFETY: By the type invariant.
+        unsafe { ffi::ms_limits_discard(self.limits, granularity, max_sectors) };
+    }
 }

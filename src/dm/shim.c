@@ -170,6 +170,14 @@ void ms_limits_io(struct queue_limits *limits, u32 min, u32 opt)
 		limits->io_opt = opt;
 }
 
+void ms_limits_discard(struct queue_limits *limits, u32 granularity,
+		       u32 max_sectors)
+{
+	limits->discard_granularity = granularity;
+	limits->discard_alignment = 0;
+	limits->max_hw_discard_sectors = max_sectors;
+}
+
 /* Bios */
 
 static u8 op_of(struct bio *bio)

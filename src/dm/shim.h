@@ -92,6 +92,8 @@ int ms_get_device(struct dm_target *ti, const char *path, bool write,
 		  struct dm_dev **dev);
 struct block_device *ms_dm_dev_bdev(struct dm_dev *dev);
 void ms_limits_io(struct queue_limits *limits, u32 min, u32 opt);
+void ms_limits_discard(struct queue_limits *limits, u32 granularity,
+		       u32 max_sectors);
 
 /* Bios: bio.rs */
 

@@ -241,6 +241,22 @@ impl<'a> NewTarget<'a> {
         self.opts.flush_bios = on;
     }
 
+    /// Whether discards come to map (one bio each), if the device announces them.
+    pub(crate) fn discard_bios(&mut self, on: bool) {
+        self.opts.discard_bios = on;
+    }
+
+    /// Whether the device announces discards even if no device below does.
+    pub(crate) fn discards_supported(&mut self, on: bool) {
+        self.opts.discards_supported = on;
+    }
+
+    /// Whether writes of zeroes come to map (one bio each); the device announces them if all
+    /// devices below do.
+    pub(crate) fn write_zeroes_bios(&mut self, on: bool) {
+        self.opts.write_zeroes_bios = on;
+    }
+
     /// Whether flushes come even if no underlying device has a write cache.
     pub(crate) fn flush_supported(&mut self, on: bool) {
         self.opts.flush_supported = on;

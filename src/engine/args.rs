@@ -16,6 +16,8 @@ pub(super) struct OriginArgs {
     pub(super) preserve_on_error: bool,
     /// Tell when fewer chunks than this are free.
     pub(super) low_water: Option<u64>,
+    /// Preserve what a discard of the origin takes away.
+    pub(super) discard_copy: bool,
     /// The implementation of the store.
     pub(super) store_type: StoreType,
     /// How much metadata is kept in memory.
@@ -252,12 +254,14 @@ impl OriginArgs {
         let mut preserve_on_error = false;
         let mut low_water = None;
         let mut sync = false;
+        let mut discard_copy = false;
         let end = words.count("the number of generic arguments")? + words.next;
         while words.next < end {
             let word = words.word("a generic argument")?;
             match word.to_bytes() {
                 b"preserve-on-error" => preserve_on_error = true,
                 b"sync-snapshots" => sync = true,
+                b"discard-copy" => discard_copy = true,
                 b"low-water" if words.next == end => {
                     return Err(Wrong::Missing("the number of chunks of low-water"));
                 }
@@ -265,7 +269,6 @@ impl OriginArgs {
                     let word = words.word("low-water")?;
                     low_water = Some(number(word).ok_or(Wrong::Number("low-water", word))?);
                 }
-                b"discard-copy" => return Err(Wrong::NotYet(word)),
                 _ => return Err(Wrong::Unknown("generic argument", word)),
             }
         }
@@ -299,6 +302,7 @@ impl OriginArgs {
             chunk_sectors,
             preserve_on_error,
             low_water,
+            discard_copy,
             store_type,
             cache,
         };
@@ -309,6 +313,7 @@ impl OriginArgs {
     pub(super) fn write(&self, f: &mut impl fmt::Write, ids: Option<&[SnapId]>) -> fmt::Result {
         let generic = usize::from(ids.is_some())
             + usize::from(self.preserve_on_error)
+            + usize::from(self.discard_copy)
             + 2 * usize::from(self.low_water.is_some());
         write!(f, "{} {generic}", self.chunk_sectors)?;
         if ids.is_some() {
@@ -316,6 +321,9 @@ impl OriginArgs {
         }
         if self.preserve_on_error {
             write!(f, " preserve-on-error")?;
+        }
+        if self.discard_copy {
+            write!(f, " discard-copy")?;
         }
         if let Some(chunks) = self.low_water {
             write!(f, " low-water {chunks}")?;

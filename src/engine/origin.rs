@@ -480,6 +480,8 @@ impl Target for OriginTarget {
         let store_dev = Self::open_device(&name, "store", &store, mode)?;
         Self::check_devices(&name, &table, ti.len(), &origin_dev, &store_dev)?;
         ti.flush_bios(true);
+        ti.discard_bios(true);
+        ti.write_zeroes_bios(true);
         ti.limit_swap_bios(true);
         let user = User::new(origin.dev())?;
         let instance = user.control.lock().instance();
@@ -523,17 +525,23 @@ impl Target for OriginTarget {
             // What a flush must make durable is on the origin: the store's part was durable
             // before the write it protects was let go.
             Op::Read | Op::Flush => bio.remap(&shared.origin, sector),
-            Op::Write if self.mode == Mode::ReadOnly => bio.end(Status::IOERR),
-            Op::Write => {
+            Op::Other => bio.end(Status::NOTSUPP),
+            _ if self.mode == Mode::ReadOnly => bio.end(Status::IOERR),
+            Op::Write | Op::Discard | Op::WriteZeroes => {
                 if shared.is_unprotected() {
                     shared.origin_write_begins();
                     return bio.remap(&shared.origin, sector);
                 }
-                let left = shared.left_in_chunk(sector);
-                if bio.sectors() > left && bio.accept_partial(left).is_err() {
+                let preserved = shared.is_preserved(sector >> shared.chunk_shift);
+                let mut len = shared.left_in_chunk(sector);
+                if preserved && bio.op() != Op::Write {
+                    // It carries no data, and may be huge.
+                    len = shared.preserved_run(sector, bio.sectors());
+                }
+                if bio.sectors() > len && bio.accept_partial(len).is_err() {
                     return bio.end(Status::IOERR);
                 }
-                if shared.is_preserved(sector >> shared.chunk_shift) {
+                if preserved {
                     shared.origin_write_begins();
                     return bio.remap(&shared.origin, sector);
                 }
@@ -546,12 +554,11 @@ impl Target for OriginTarget {
                     bio.end(Status::IOERR);
                 }
             }
-            _ => bio.end(Status::NOTSUPP),
         }
     }
 
     fn end_io(&self, bio: EndedBio<'_, BioData>, _status: Status) {
-        if bio.op() == Op::Write {
+        if matches!(bio.op(), Op::Write | Op::Discard | Op::WriteZeroes) {
             if let Some(engine) = self.engine() {
                 engine.shared.origin_write_ends();
             }
@@ -612,6 +619,9 @@ impl Target for OriginTarget {
     }
 }
 
+/// Most chunks that a bio without data is not cut at, for the sake of whoever waits meanwhile.
+const PRESERVED_RUN: u32 = 4096;
+
 impl super::worker::Shared {
     /// No snapshot is live.
     fn is_unprotected(&self) -> bool {
@@ -621,6 +631,19 @@ impl super::worker::Shared {
     /// Sectors from `sector` to the end of its chunk.
     pub(super) fn left_in_chunk(&self, sector: u64) -> u32 {
         self.chunk_sectors - (sector as u32 & (self.chunk_sectors - 1))
+    }
+
+    /// How many of `sectors` sectors, in chunks of which the first is preserved, need no look.
+    fn preserved_run(&self, sector: u64, sectors: u32) -> u32 {
+        let mut len = self.left_in_chunk(sector);
+        for _ in 0..PRESERVED_RUN {
+            let next = (sector + u64::from(len)) >> self.chunk_shift;
+            if len >= sectors || !self.is_preserved(next) {
+                break;
+            }
+            len = len.saturating_add(self.chunk_sectors);
+        }
+        len
     }
 
     fn origin_write_begins(&self) {

@@ -36,6 +36,7 @@ pub(crate) struct SnapTarget {
     user: User,
     id: SnapId,
     len: u64,
+    mode: Mode,
     chunk_sectors: u32,
     /// The store that the snapshot is in.
     uuid: [u8; 16],
@@ -45,6 +46,12 @@ pub(crate) struct SnapTarget {
 
 /// Largest preferred size of I/O, in bytes, however large the chunks are.
 const IO_OPT_MAX: u32 = 1 << 20;
+
+/// Most chunks of one discard: each is a bio of its own then.
+const DISCARD_CHUNKS: u32 = 1024;
+
+/// Most sectors of any bio.
+const MAX_BIO_SECTORS: u32 = u32::MAX >> 9;
 
 /// What a snapshot's target must know of its store.
 struct Found {
@@ -138,10 +145,14 @@ impl SnapTarget {
                 return Err((Refused::Map(bio), Status::IOERR));
             }
         }
+        let whole = self.covers_chunk(bio.sector(), bio.sectors());
+        if op == Op::Discard && !whole {
+            // A hint, for which nothing is copied.
+            return Err((Refused::Map(bio), Status::OK));
+        }
         if bio.is_nowait() {
             return Err((Refused::Map(bio), Status::AGAIN));
         }
-        let whole = self.covers_chunk(bio.sector(), bio.sectors());
         let data = bio.data_mut();
         data.id = Some(self.id);
         data.whole = whole;
@@ -151,7 +162,7 @@ impl SnapTarget {
     }
 }
 
-/// A bio that was not queued.
+/// A bio that ends without being queued.
 enum Refused<'a> {
     Map(MapBio<'a, BioData>),
     Own(OurBio),
@@ -192,11 +203,15 @@ impl Target for SnapTarget {
         })?;
         ti.flush_bios(true);
         ti.flush_supported(true);
+        ti.discard_bios(true);
+        ti.discards_supported(true);
+        ti.write_zeroes_bios(true);
         ti.limit_swap_bios(true);
         Ok(SnapTarget {
             user,
             id,
             len: ti.len(),
+            mode,
             chunk_sectors,
             uuid,
             origin,
@@ -209,8 +224,11 @@ impl Target for SnapTarget {
     }
 
     fn map(&self, bio: MapBio<'_, BioData>) {
-        if !matches!(bio.op(), Op::Read | Op::Write | Op::Flush) {
-            return bio.end(Status::NOTSUPP);
+        match bio.op() {
+            Op::Read | Op::Flush => (),
+            Op::Other => return bio.end(Status::NOTSUPP),
+            _ if self.mode == Mode::ReadOnly => return bio.end(Status::IOERR),
+            _ => (),
         }
         let mut bio = Some(bio);
         let queued = self.with_engine(|engine| match bio.take() {
@@ -282,5 +300,7 @@ impl Target for SnapTarget {
         limits.io_min(bytes);
         // It sets the read-ahead too.
         limits.io_opt(bytes.min(IO_OPT_MAX));
+        let chunks = (MAX_BIO_SECTORS / self.chunk_sectors).min(DISCARD_CHUNKS);
+        limits.discard(bytes, chunks.max(1) * self.chunk_sectors);
     }
 }

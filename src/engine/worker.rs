@@ -220,6 +220,7 @@ impl Engine {
             handle: parts.handle,
         };
         let mut machine = Machine::new(store, args.preserve_on_error, mode)?;
+        machine.set_discard_copy(args.discard_copy);
         shared.published.ids_changed(machine.store());
         shared.published.update(&mut machine, false);
         let events = Events::new()?;
@@ -300,6 +301,7 @@ impl Engine {
         outside.handle = handle;
         outside.low_water = LowWater::new(args);
         core.machine.set_preserve_on_error(args.preserve_on_error);
+        core.machine.set_discard_copy(args.discard_copy);
         let cache = &args.cache;
         let store = core.machine.store();
         let result = store.set_cache(cache.threshold(), cache.limit());
@@ -448,6 +450,8 @@ impl World for Outside {
             op: match bio.op() {
                 Op::Read => order::Op::Read,
                 Op::Flush => order::Op::Flush,
+                Op::Discard => order::Op::Discard,
+                Op::WriteZeroes => order::Op::Zero,
                 _ => order::Op::Write,
             },
             chunk: Chunk(bio.sector() >> self.shared.chunk_shift),

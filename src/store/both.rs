@@ -316,12 +316,13 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
     }
 
     fn record_zero(&mut self, chunk: Chunk, id: SnapId) -> Result {
-        if !self.is_live(id) {
-            return Err(ENOENT);
-        }
+        let urgency = match self.find(chunk, id)? {
+            // It gives back what is in its way.
+            Found::Private(Value::Chunk(_)) => Urgency::Free,
+            _ => Urgency::Normal,
+        };
         let ids = self.exceptions.written(&self.base, id);
-        self.set(chunk, ids, Value::Zero, Urgency::Normal)
-            .map(|_| ())
+        self.set(chunk, ids, Value::Zero, urgency).map(|_| ())
     }
 
     fn free_passed(&mut self, mark: u64) {

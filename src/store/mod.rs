@@ -146,7 +146,8 @@ pub(crate) trait ExceptionStore: Send {
     /// ends the doubt makes it durable, without a record; a read-only store only notes it.
     fn record_all_lost(&mut self) -> Result;
 
-    /// Records that all of `chunk` is zero for snapshot `id`, whatever was there.
+    /// Records that all of `chunk` is zero for snapshot `id`, whatever was there. What it had alone
+    /// is free again, and then the record may use the metadata reserve.
     fn record_zero(&mut self, chunk: Chunk, id: SnapId) -> Result;
 
     /// Every snapshot bio and copy that began before the call of [`free_mark`](Self::free_mark)

@@ -5,6 +5,7 @@
 mod bench;
 mod chaos;
 mod control;
+mod discard;
 mod failures;
 mod flush;
 mod heal;

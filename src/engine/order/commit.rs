@@ -24,6 +24,7 @@ impl<W: World> Machine<W> {
             || self.store.checkpoint_wanted()
             || self.slots.in_state(State::Ready, 0).is_some()
             || self.idle_due
+            || self.batch_full
             || self.control.is_some();
         if !wanted {
             if !core::mem::replace(&mut self.idle_armed, true) {
@@ -39,6 +40,7 @@ impl<W: World> Machine<W> {
                 self.writing.busy = true;
                 self.writing.recorded.since = world.ask(Users::OriginReads);
                 self.writing.unshared.since = world.ask(Users::StoreChunks);
+                self.look_again |= core::mem::take(&mut self.batch_full);
                 world.write_log(write);
             }
             Ok(None) => (),

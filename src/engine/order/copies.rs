@@ -4,7 +4,7 @@
 
 use super::{
     slots::{self, State},
-    Copied, Fifo, Machine, Mode, Timer, Users, World, NO_MEMORY_MS,
+    Copied, Fifo, Machine, Mode, Op, Timer, Users, World, NO_MEMORY_MS,
 };
 use crate::store::{Chunk, Descriptor, Remap, Source, MAX_DESTS};
 use kernel::prelude::*;
@@ -19,9 +19,11 @@ impl<W: World> Machine<W> {
         for_origin: bool,
         remaps: [Option<Remap>; MAX_DESTS],
     ) {
+        let hint = world.request(&bio).op == Op::Discard;
         let Some((n, slot)) = self.take_slot(chunk, from, for_origin, remaps) else {
-            return world.end(bio, Err(EIO));
+            return self.refuse(world, bio, EIO);
         };
+        slot.hint = hint;
         slot.waiters.push(bio);
         slot.generation = world.enter(Users::StoreChunks);
         let (dests, count) = slot.dests();
@@ -90,7 +92,9 @@ impl<W: World> Machine<W> {
         }
         // No trace of what failed: a loss is recorded, or the bio is refused. What cannot be
         // read is lost under both policies, since the overwrite heals it.
-        let lose = slot.for_origin && (copied == Copied::ReadError || !self.preserve_on_error);
+        let lose = slot.for_origin
+            && !slot.hint
+            && (copied == Copied::ReadError || !self.preserve_on_error);
         let mut refused = false;
         for bit in 0..MAX_DESTS {
             let Some(slot) = self.slots.get(n) else { break };
@@ -127,7 +131,7 @@ impl<W: World> Machine<W> {
             return true;
         };
         let chunk = slot.chunk;
-        let lose = slot.for_origin && !self.preserve_on_error;
+        let lose = slot.for_origin && !slot.hint && !self.preserve_on_error;
         // An overwrite brought its own data.
         let copied = slot.done.is_empty();
         let count = slot.remaps.iter().flatten().count();
@@ -194,7 +198,7 @@ impl<W: World> Machine<W> {
         if let (Some(e), false, true) = (error, lose || self.mode == Mode::Fail, copied) {
             // To copy again would only fail again. The others may need no copy.
             if let Some(bio) = self.slots.get(n).and_then(|slot| slot.waiters.pop()) {
-                world.end(bio, Err(if e == ENOSPC { e } else { EIO }));
+                self.refuse(world, bio, if e == ENOSPC { e } else { EIO });
             }
         }
         self.finish_slot(world, n, count, error);

@@ -11,7 +11,7 @@
 //! copies (unless that is to be refused), and the loss is written down as soon as a write
 //! succeeds. As long as no origin write comes, nothing is lost.
 
-use super::{Control, Fifo, Machine, Mode, Timer, Users, World};
+use super::{Control, Fifo, Machine, Mode, Op, Timer, Users, World};
 use kernel::prelude::*;
 
 /// Milliseconds between attempts.
@@ -110,6 +110,10 @@ impl<W: World> Machine<W> {
 
     /// An origin write in mode `fail`: it goes on without its copy, or is refused.
     pub(super) fn look_unprotected(&mut self, world: &mut W, bio: W::Bio) {
+        if world.request(&bio).op == Op::Discard {
+            // Nothing may be lost for the sake of a hint.
+            return self.refuse(world, bio, EIO);
+        }
         // A checkpoint on its way does not say yet that this chunk may be lost.
         let unsaid = self.heal.attempt == Attempt::Checkpoint && !self.heal.exposed;
         if !self.heal.open || unsaid {

@@ -34,10 +34,17 @@ impl<W: World> Machine<W> {
             let Some(bio) = self.retry.pop().or_else(|| self.writes.pop()) else {
                 return;
             };
-            if let Looked::Stalled(bio, why) = self.look_write(world, bio) {
-                self.retry.push_front(bio);
-                self.stall(world, why);
-                return;
+            match self.look_write(world, bio) {
+                Looked::Gone => (),
+                Looked::Stalled(bio, why) => {
+                    self.retry.push_front(bio);
+                    return self.stall(world, why);
+                }
+                Looked::BatchFull(bio) => {
+                    self.retry.push_front(bio);
+                    self.batch_full = true;
+                    return;
+                }
             }
         }
     }
@@ -70,7 +77,8 @@ impl<W: World> Machine<W> {
         let request = world.request(&bio);
         match (request.op, request.who) {
             (Op::Flush, _) => self.look_flush(world, bio),
-            (_, Who::Origin) => return self.look_origin_write(world, bio, request.chunk),
+            (Op::Discard, Who::Origin) => return self.look_origin_discard(world, bio, request),
+            (_, Who::Origin) => return self.look_origin_write(world, bio, request),
             (_, Who::Snapshot(id)) => return self.look_snapshot_write(world, bio, request, id),
         }
         Looked::Gone
@@ -95,8 +103,10 @@ impl<W: World> Machine<W> {
         &mut self,
         world: &mut W,
         bio: W::Bio,
-        chunk: Chunk,
+        Request { op, chunk, .. }: Request,
     ) -> Looked<W::Bio> {
+        // A discard is a hint: nothing is lost for the sake of it.
+        let keep = self.preserve_on_error || op == Op::Discard;
         if self.mode == Mode::Fail {
             self.look_unprotected(world, bio);
             return Looked::Gone;
@@ -106,7 +116,7 @@ impl<W: World> Machine<W> {
             return Looked::Gone;
         }
         let mut remaps = [const { None }; MAX_DESTS];
-        match self.plan_origin_copy(world, chunk, &mut remaps) {
+        match self.plan_origin_copy(world, chunk, keep, &mut remaps) {
             Ok(0) => {
                 self.release(world, bio, chunk);
                 Looked::Gone
@@ -122,8 +132,8 @@ impl<W: World> Machine<W> {
                 if e == EAGAIN || e == ENOMEM {
                     return Looked::Stalled(bio, e);
                 }
-                if e == ENOSPC && self.preserve_on_error {
-                    world.end(bio, Err(ENOSPC));
+                if e == ENOSPC && keep {
+                    self.refuse(world, bio, e);
                     return Looked::Gone;
                 }
                 self.fail(world, e, false);
@@ -134,11 +144,13 @@ impl<W: World> Machine<W> {
     }
 
     /// The seed's loop: asks the store again and again what is left to remap, and takes a
-    /// destination for each answer, until nothing is left or the job is full.
+    /// destination for each answer, until nothing is left or the job is full. When there is none,
+    /// content is lost, unless it is to be kept.
     pub(super) fn plan_origin_copy(
         &mut self,
         world: &mut W,
         chunk: Chunk,
+        keep: bool,
         remaps: &mut [Option<Remap>; MAX_DESTS],
     ) -> Result<usize> {
         self.store.reset_query(chunk)?;
@@ -157,7 +169,7 @@ impl<W: World> Machine<W> {
                 }
                 Err(e) if e == ENOSPC => {
                     self.set_mode(world, Mode::Full, ENOSPC);
-                    if self.preserve_on_error {
+                    if keep {
                         return Err(e);
                     }
                     self.lose(world, chunk, ids)?;
@@ -215,6 +227,10 @@ impl<W: World> Machine<W> {
             self.wait_for_slot(n, bio);
             return Looked::Gone;
         }
+        let bio = match self.look_zero(world, bio, request, id) {
+            Ok(looked) => return looked,
+            Err(bio) => bio,
+        };
         match self.store.make_chunk_writeable(chunk, id) {
             Ok(Writeable::InPlace(dest)) => {
                 for stage in [&mut self.collecting, &mut self.writing] {

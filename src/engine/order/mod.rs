@@ -22,13 +22,15 @@
 //!
 //! [`world`] has the words in which events and actions are told; [`look`], [`copies`] and
 //! [`commit`] are the machine's parts in the order in which an origin write passes them, besides
-//! [`control`] for commands and [`heal`] for a store that has failed.
+//! [`control`] for commands, [`discard`] for bios that only take away, and [`heal`] for a store
+//! that has failed.
 
 pub(crate) mod grace;
 
 mod commit;
 mod control;
 mod copies;
+mod discard;
 mod gate;
 mod heal;
 mod look;
@@ -63,6 +65,8 @@ enum Looked<B> {
     Gone,
     /// The store cannot go on with it now.
     Stalled(B, Error),
+    /// It waits for the batch to be closed.
+    BatchFull(B),
 }
 
 /// The state machine of one origin and its store.
@@ -111,6 +115,10 @@ pub(crate) struct Machine<W: World> {
     look_again: bool,
     mode: Mode,
     preserve_on_error: bool,
+    /// A discard of the origin is preserved like a write.
+    discard_copy: bool,
+    /// A bio waits for the batch to be closed, since it is full.
+    batch_full: bool,
     /// In mode `fail`: when older snapshot reads of the origin have ended.
     fail_reads: Ticket,
     heal: Heal<W::Bios>,
@@ -156,6 +164,8 @@ impl<W: World> Machine<W> {
             look_again: false,
             mode,
             preserve_on_error,
+            discard_copy: false,
+            batch_full: false,
             fail_reads: Ticket::default(),
             heal: Heal::new(),
             counts: Counts::default(),
@@ -195,7 +205,7 @@ impl<W: World> Machine<W> {
         self.reads.append(bios);
     }
 
-    /// Origin writes, snapshot writes and snapshot flushes have arrived.
+    /// Writes and discards of the origin, and all of a snapshot but its reads, have arrived.
     pub(crate) fn write(&mut self, bios: &mut W::Bios) {
         self.writes.append(bios);
     }
@@ -228,7 +238,7 @@ impl<W: World> Machine<W> {
         }
         // Only the bio that caused the copy is refused; the others may need none, or another.
         if let Some(bio) = self.slots.get(n).and_then(|slot| slot.waiters.pop()) {
-            world.end(bio, Err(EIO));
+            self.refuse(world, bio, EIO);
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Slot<Q> {
     pub(super) from: Source,
     /// Made for an origin write (its remaps are lost, not refused, when the copy fails).
     pub(super) for_origin: bool,
+    /// Made for a discard: nothing is lost for the sake of it.
+    pub(super) hint: bool,
     /// What is recorded when the data is there.
     pub(super) remaps: [Option<Remap>; MAX_DESTS],
     /// Sets of ids whose content is to be recorded lost, because the copy failed.
@@ -85,6 +87,7 @@ impl<Q: Fifo> Slots<Q> {
                     chunk: Chunk(0),
                     from: Source::Origin,
                     for_origin: false,
+                    hint: false,
                     remaps: [const { None }; MAX_DESTS],
                     lost: [None; MAX_DESTS],
                     waiters: Q::default(),
@@ -145,6 +148,7 @@ impl<Q: Fifo> Slots<Q> {
         *head = n;
         slot.chunk = chunk;
         slot.state = State::Moving;
+        slot.hint = false;
         self.used += 1;
         Some(usize::from(n))
     }

@@ -33,6 +33,10 @@ pub(crate) enum Op {
     Write,
     /// An empty flush of a snapshot.
     Flush,
+    /// Discard within one chunk.
+    Discard,
+    /// Write of zeroes, which carries no data, within one chunk.
+    Zero,
 }
 
 /// A bio as the machine sees it.

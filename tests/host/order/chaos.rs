@@ -15,6 +15,7 @@ const FAULTS: &[(&str, &[i32])] = &[
     ("has_room", &[11]),
     ("record", &[5, 11, 12, 28]),
     ("record_lost", &[5, 11, 12]),
+    ("record_zero", &[5, 11, 12, 28]),
     ("seal", &[5, 11]),
     ("checkpoint", &[5, 11, 12]),
     ("create", &[5, 11, 12, 28]),
@@ -50,9 +51,11 @@ impl Chaos {
             0 => Who::Origin,
             _ => snap(1 + self.rng.below(self.snaps as usize) as u32),
         };
-        let op = match self.rng.below(6) {
+        let op = match self.rng.below(7) {
             0 if who != Who::Origin => Op::Flush,
             1 | 2 if who != Who::Origin => Op::Read,
+            3 => Op::Discard,
+            4 => Op::Zero,
             _ => Op::Write,
         };
         let chunk = self.rng.below(6) as u64;
@@ -132,6 +135,7 @@ fn every_bio_ends_exactly_once() {
         let mut b = bench_of(rng.one_in(2), data);
         let snaps = 1 + rng.below(5) as u32;
         b.create(snaps);
+        b.machine.set_discard_copy(rng.one_in(2));
         let mut chaos = Chaos {
             b,
             rng,

@@ -48,7 +48,7 @@ pub(crate) struct BioInfo {
     pub(crate) chunk: u64,
     /// See `chunk`.
     pub(crate) first: u64,
-    /// What it writes.
+    /// What it writes, if it is carried out.
     pub(crate) tokens: Vec<u64>,
     /// Sectors.
     pub(crate) len: u64,
@@ -62,6 +62,8 @@ pub(crate) struct BioInfo {
     pub(crate) mark: Mark,
     /// Went through the machine.
     pub(crate) protected: bool,
+    /// It went to the device.
+    pub(crate) passed: bool,
     /// It is over.
     pub(crate) ended: bool,
 }

@@ -4,11 +4,11 @@
 
 use super::sim::{CopyStage, Event, Mutation, Sim, Told};
 use super::{
-    bios::Bio,
+    bios::{Bio, BioInfo},
     disk::Content,
     windows::{Window, Windows},
 };
-use crate::engine::order::{Users, World};
+use crate::engine::order::{Op, Users, World};
 use crate::store::{Chunk, Dest, Source};
 use kernel::prelude::*;
 use std::vec::Vec;
@@ -202,14 +202,23 @@ impl Sim {
         let mut log = false;
         let mut checkpoint = false;
         let released = |bio: &Bio| self.bios[bio.0].protected;
+        let discard = |bio: &Bio| self.bios[bio.0].op == Op::Discard;
+        let discards = self.bios.iter().filter(|b| b.op == Op::Discard);
+        let waiting = |b: &&BioInfo| b.protected && !b.ended && !b.passed;
+        let waiting: Vec<u64> = discards.filter(waiting).map(|b| b.chunk).collect();
+        windows.hit(Window::DiscardWaits, !waiting.is_empty());
         for event in &self.events {
             let window = match event {
-                Event::OriginWrite(bio, _) if released(bio) => Window::Released,
+                Event::OriginWrite(bio, _) if released(bio) => match discard(bio) {
+                    true => Window::Discarding,
+                    false => Window::Released,
+                },
                 Event::SuspendFlush(_) => Window::CreateFlush,
                 Event::StoreWrite(..) => Window::InPlace,
                 Event::Overwrite(..) => Window::Overwrite,
-                Event::Copy(.., dests, stage) => {
+                Event::Copy(_, chunk, _, dests, stage) => {
                     windows.hit(Window::EightDests, dests.len() == 8);
+                    windows.hit(Window::DiscardCopy, waiting.contains(&chunk.0));
                     match stage {
                         CopyStage::Planned => Window::Planned,
                         CopyStage::Read(_) => Window::Reading,

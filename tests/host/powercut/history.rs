@@ -172,6 +172,8 @@ fn try_cut(
         windows.hit(Window::Gated, true);
         windows.hit(Window::SubLog, true);
     }
+    let log = run.machine.store().has_unsealed() || run.log_is_out();
+    windows.hit(Window::Zeroed, run.sim.zeroed && log);
     windows.hit(Window::Closing, run.command == Command::Closing);
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();

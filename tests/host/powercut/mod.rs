@@ -74,6 +74,10 @@ pub(crate) struct Config {
     pub(crate) deletes: bool,
     /// Snapshots of snapshots are cut.
     pub(crate) subs: bool,
+    /// There are discards and writes of zeroes.
+    pub(crate) discards: bool,
+    /// What a discard of the origin takes away is preserved.
+    pub(crate) discard_copy: bool,
     /// The policy.
     pub(crate) preserve_on_error: bool,
     /// One copy of so many fails; 0: none.
@@ -158,6 +162,8 @@ impl Config {
             every_second: false,
             deletes: !rng.one_in(3),
             subs: false,
+            discards: !rng.one_in(3),
+            discard_copy: rng.one_in(3),
             preserve_on_error: rng.one_in(2),
             errors: [0, 0, 0, 20][rng.below(4)],
             meta_errors: 0,

@@ -154,6 +154,7 @@ impl ExceptionStore for ModelStore {
     }
 
     fn record_zero(&mut self, chunk: Chunk, id: SnapId) -> Result {
+        self.faults.check("record_zero")?;
         self.note()?;
         self.put(chunk, id.0, Value::Zero);
         Ok(())

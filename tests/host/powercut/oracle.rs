@@ -8,6 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Sectors and what was written to them last, as a flush found them.
 pub(crate) type Mark = Vec<(u64, u64)>;
 
+/// Marks a token that stands for zeroes. It is a number of its own nevertheless, so that two
+/// writes of zeroes can be told from each other.
+pub(crate) const ZERO: u64 = 1 << 63;
+
+/// What a sector holds that was written with `token`.
+pub(crate) fn content_of(token: u64) -> u64 {
+    if token & ZERO != 0 {
+        0
+    } else {
+        token
+    }
+}
+
 /// The content of one device: what must survive a cut, and what may.
 #[derive(Clone)]
 pub(crate) struct Cells {
@@ -38,7 +51,7 @@ impl Cells {
             if *ended {
                 seen.clear();
             }
-            seen.push(*token);
+            seen.push(content_of(*token));
         }
         seen
     }
@@ -65,13 +78,11 @@ impl Cells {
         later.is_some_and(|l| l.iter().any(|(_, ended)| !ended))
     }
 
-    /// Whether a cut may leave `token`.
-    pub(crate) fn survives(&self, sector: u64, token: u64) -> bool {
-        self.floor[sector as usize] == token
-            || self
-                .later
-                .get(&sector)
-                .is_some_and(|l| l.iter().any(|(t, _)| *t == token))
+    /// Whether a cut may leave `content`.
+    pub(crate) fn survives(&self, sector: u64, content: u64) -> bool {
+        let later = self.later.get(&sector);
+        self.floor[sector as usize] == content
+            || later.is_some_and(|l| l.iter().any(|(t, _)| content_of(*t) == content))
     }
 
     /// Says what a cut may leave.
@@ -116,7 +127,7 @@ impl Cells {
                 continue;
             };
             if let Some(at) = later.iter().position(|(t, _)| t == token) {
-                self.floor[*sector as usize] = *token;
+                self.floor[*sector as usize] = content_of(*token);
                 later.drain(..=at);
             }
         }

@@ -7,12 +7,12 @@
 
 use super::{
     bios::{Bio, BioInfo, Bios},
-    oracle::Snap,
+    oracle::{content_of, Snap, ZERO},
     sim::{Event, Mutation, Sim, Told},
     Config,
 };
 use crate::engine::order::{Control, Fifo, Machine, Mode, Op, Timer, Users, World};
-use crate::store::{ExceptionStore, Identity, SnapId, NAME_LEN};
+use crate::store::{Chunk, ExceptionStore, Found, Identity, SnapId, Value, NAME_LEN};
 use kernel::prelude::*;
 use std::vec::Vec;
 
@@ -71,6 +71,7 @@ impl Run {
         }
         let mut machine = Machine::new(store, config.preserve_on_error, Mode::Rw).expect("memory");
         machine.set_preserve_on_error(config.preserve_on_error);
+        machine.set_discard_copy(config.discard_copy);
         Run {
             sim,
             machine,
@@ -129,6 +130,26 @@ impl Run {
             }
         }
         self.machine.run(&mut self.sim);
+        self.see_discarded();
+    }
+
+    /// Looks which discards of snapshots were carried out. Nothing else of their chunks can have
+    /// happened since.
+    fn see_discarded(&mut self) {
+        for (id, chunk, tokens) in std::mem::take(&mut self.sim.discarded) {
+            let found = self.machine.store().find(Chunk(chunk), SnapId(id));
+            let zero = matches!(
+                found,
+                Ok(Found::Private(Value::Zero) | Found::Shared(Value::Zero))
+            );
+            self.sim.zeroed |= zero;
+            let Some(cells) = self.sim.oracle.cells(Some(id)) else {
+                continue;
+            };
+            for (sector, token) in tokens {
+                cells.end(sector, token, zero);
+            }
+        }
     }
 
     /// The worker looks.
@@ -145,6 +166,7 @@ impl Run {
             }
         }
         self.machine.run(&mut self.sim);
+        self.see_discarded();
         self.sim.sweeping = self.machine.is_sweeping();
         if let Some(result) = self.sim.control_result.take() {
             self.control_done(result);
@@ -171,6 +193,7 @@ impl Run {
                 if sim.unsaid && result.is_ok() {
                     sim.said();
                 }
+                sim.zeroed &= machine.store().has_unsealed();
                 machine.log_written(sim, write, result);
             }
             Told::Checkpoint(result) => {
@@ -372,6 +395,8 @@ impl Run {
         let op = match self.sim.rng.below(20) {
             0..2 => Op::Flush,
             2..10 if id.is_some() => Op::Read,
+            10..13 if config.discards => Op::Discard,
+            13..15 if config.discards => Op::Zero,
             _ => Op::Write,
         };
         self.make(config, id, op);
@@ -404,10 +429,11 @@ impl Run {
             tokens: Vec::new(),
             len,
             whole: len == in_chunk,
-            fua: op == Op::Write && sim.rng.one_in(6),
+            fua: matches!(op, Op::Write | Op::Zero) && sim.rng.one_in(6),
             allowed: Vec::new(),
             mark: Vec::new(),
             protected: false,
+            passed: false,
             ended: false,
         };
         let Some(cells) = sim.oracle.cells(id) else {
@@ -416,27 +442,35 @@ impl Run {
         match op {
             Op::Flush => info.mark = cells.mark(),
             Op::Read => info.allowed = (start..start + len).map(|s| cells.visible(s)).collect(),
-            Op::Write => {
+            // No content changes.
+            Op::Discard if id.is_some() && !info.whole => {}
+            Op::Write | Op::Discard | Op::Zero => {
                 // What overlapping writes leave is nobody's promise.
                 if (start..start + len).any(|s| cells.is_busy(s)) {
                     return;
                 }
                 for sector in start..start + len {
-                    let token = sim.next_token;
+                    // A device may leave anything where it was told to discard.
+                    let zero = match op {
+                        Op::Write => false,
+                        Op::Discard => id.is_some() || sim.rng.one_in(2),
+                        _ => true,
+                    };
+                    let token = sim.next_token | if zero { ZERO } else { 0 };
                     sim.next_token += 1;
                     info.tokens.push(token);
                     cells.begin(sector, token);
                 }
             }
         }
-        if op == Op::Write {
+        if matches!(op, Op::Write | Op::Discard | Op::Zero) {
             for read in &sim.reads_active {
                 let read = &mut sim.bios[*read];
                 if read.id == id && read.chunk == chunk {
                     for (i, token) in (first..).zip(&info.tokens) {
                         if let Some(at) = i.checked_sub(read.first) {
                             if let Some(allowed) = read.allowed.get_mut(at as usize) {
-                                allowed.push(*token);
+                                allowed.push(content_of(*token));
                             }
                         }
                     }
@@ -461,14 +495,19 @@ impl Run {
         }
         let what = match (id, op) {
             (None, Op::Flush) => "origin flush",
+            (None, Op::Discard) => "origin discard",
+            (None, Op::Zero) => "origin zero",
             (None, _) => "origin write",
             (_, Op::Read) => "snapshot read",
             (_, Op::Write) => "snapshot write",
+            (_, Op::Discard) => "snapshot discard",
+            (_, Op::Zero) => "snapshot zero",
             (_, Op::Flush) => "snapshot flush",
         };
-        let fast =
-            id.is_none() && (self.machine.store().live_ids() == 0 || sim.is_preserved(chunk));
-        info.protected = id.is_none() && op == Op::Write && !fast;
+        let blind = op == Op::Discard && sim.mutation == Mutation::BlindDiscard;
+        let live = self.machine.store().live_ids();
+        let fast = id.is_none() && (live == 0 || sim.is_preserved(chunk) || blind);
+        info.protected = id.is_none() && op != Op::Flush && !fast;
         let place = (chunk << 8) | info.first;
         sim.bios.push(info);
         sim.note(what, n as u64, place);
@@ -480,7 +519,7 @@ impl Run {
             (None, _) if fast => sim.to_origin(bio),
             (_, Op::Read) => sim.inbox.push_back(Told::Read(bio)),
             _ => {
-                if id.is_none() {
+                if id.is_none() && op != Op::Discard {
                     sim.allow_loss(chunk);
                 }
                 sim.inbox.push_back(Told::Write(bio));

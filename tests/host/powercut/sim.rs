@@ -9,7 +9,7 @@ use super::{
     bios::{Bio, BioInfo},
     blocks::Shared,
     disk::{Content, Disk, WriteId},
-    oracle::Oracle,
+    oracle::{content_of, Mark, Oracle},
     rng::Rng,
 };
 use crate::engine::order::{
@@ -51,6 +51,8 @@ pub(crate) enum Mutation {
     StaleFastPath,
     /// A snapshot's flush does not flush the store.
     NoStoreFlush,
+    /// A discard of the origin is passed down without a look.
+    BlindDiscard,
 }
 
 /// A copy on its way.
@@ -200,6 +202,10 @@ pub(crate) struct Sim {
     /// Recorded destinations so far; one of them was written again.
     pub(crate) dests: BTreeSet<u64>,
     pub(crate) reused: bool,
+    /// Discards of snapshots that have ended; the store tells whether they were carried out.
+    pub(crate) discarded: Vec<(u64, u64, Mark)>,
+    /// A snapshot's chunk has become zero by a record that may not be durable.
+    pub(crate) zeroed: bool,
     /// Deleted snapshots still have records.
     pub(crate) sweeping: bool,
     pub(crate) last_log_nr: u64,
@@ -264,6 +270,8 @@ impl Sim {
             oracle,
             dests: BTreeSet::new(),
             reused: false,
+            discarded: Vec::new(),
+            zeroed: false,
             sweeping: false,
             last_log_nr: 0,
             wrapped: false,
@@ -367,7 +375,8 @@ impl Sim {
 
     pub(super) fn data(&self, bio: &Bio) -> Vec<Content> {
         let tokens = &self.bios[bio.0].tokens;
-        tokens.iter().map(|t| Content::Token(*t)).collect()
+        let content = |t: &u64| Content::Token(content_of(*t));
+        tokens.iter().map(content).collect()
     }
 
     /// An origin write to `chunk` may find the store full.
@@ -450,7 +459,7 @@ impl Sim {
             return self.wrong(format!("bio {n} ended twice"));
         }
         let (id, chunk, first) = (info.id, info.chunk, info.first);
-        let (op, fua) = (info.op, info.fua);
+        let (op, fua, whole, passed) = (info.op, info.fua, info.whole, info.passed);
         let tokens = std::mem::take(&mut info.tokens);
         let mark = std::mem::take(&mut info.mark);
         info.allowed.clear();
@@ -467,8 +476,18 @@ impl Sim {
         };
         // What was under way when the store broke may have been done.
         let in_doubt = self.broken && id.is_some() && result.is_err();
-        if op == Op::Write && !in_doubt {
-            let written: Vec<_> = (start..).zip(tokens).collect();
+        let written: Vec<_> = (start..).zip(tokens).collect();
+        if op == Op::Discard && id.is_none() {
+            for (sector, token) in &written {
+                cells.end(*sector, *token, passed && result.is_ok());
+            }
+        }
+        if let (Op::Discard, Some(id), Ok(())) = (op, id, result) {
+            self.discarded.push((id, chunk, written));
+            return;
+        }
+        if matches!(op, Op::Write | Op::Zero) && !in_doubt {
+            self.zeroed |= op == Op::Zero && whole && id.is_some();
             for (sector, token) in &written {
                 cells.end(*sector, *token, result.is_ok());
             }
@@ -508,10 +527,10 @@ impl Sim {
     /// Errors are right only where the store was full or content may be lost.
     fn check_error(&mut self, n: usize, e: Error) {
         let info = &self.bios[n];
-        let write = info.op == Op::Write;
+        let write = matches!(info.op, Op::Write | Op::Zero);
         let full = write && e == ENOSPC && self.was_full;
         let failed = write && e == EIO && self.errors > 0;
-        let lost = info.op != Op::Flush
+        let lost = !matches!(info.op, Op::Flush | Op::Discard)
             && e == EIO
             && info
                 .id

@@ -150,6 +150,7 @@ fn broken_rules_are_noticed_with_the_model() {
         Mutation::EarlyCopy,
         Mutation::StaleFastPath,
         Mutation::NoStoreFlush,
+        Mutation::BlindDiscard,
     ];
     all_noticed(model, &mutations, 5000);
 }
@@ -168,6 +169,7 @@ fn broken_rules_are_noticed_with_btree() {
         Mutation::EarlyCheckpoint,
         Mutation::StaleFastPath,
         Mutation::NoStoreFlush,
+        Mutation::BlindDiscard,
     ];
     all_noticed(btree, &mutations, 5000);
 }

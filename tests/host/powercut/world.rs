@@ -35,8 +35,12 @@ impl World for Sim {
 
     fn to_origin(&mut self, bio: Bio) {
         let data = self.data(&bio);
-        let info = &self.bios[bio.0];
+        let info = &mut self.bios[bio.0];
+        info.passed = true;
         if self.mode == Mode::Fail && info.protected {
+            if info.op == Op::Discard {
+                return self.wrong("a discard went on without its copy".into());
+            }
             let chunk = info.chunk;
             for snap in self.oracle.snaps.values_mut() {
                 snap.exposed.insert(chunk);
@@ -79,6 +83,7 @@ impl World for Sim {
     fn overwrite(&mut self, slot: usize, bio: Bio, dest: Dest) {
         let start = self.dest_sector(dest);
         let data = self.data(&bio);
+        assert_eq!(self.bios[bio.0].op, Op::Write, "no data to overwrite with");
         self.fill(dest);
         let generation = self.enter(Users::StoreChunks);
         let id = self.store.lock().disk.submit(start, data, false);
@@ -252,7 +257,7 @@ impl World for Sim {
         }
         self.mode = mode;
         if mode == Mode::Full && !std::mem::replace(&mut self.was_full, true) {
-            let waits = |info: &&BioInfo| info.protected && !info.ended;
+            let waits = |info: &&BioInfo| info.protected && !info.ended && info.op != Op::Discard;
             let chunks: Vec<u64> = self.bios.iter().filter(waits).map(|i| i.chunk).collect();
             for chunk in chunks {
                 self.allow_loss(chunk);
