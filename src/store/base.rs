@@ -116,7 +116,8 @@ impl<B: Blocks> Base<B> {
             *to = (from.nr.get(), depth);
         }
         let (next_id, live) = (info.next_id.get(), info.live_ids.get());
-        let snaps = Snaps::load(&mut meta, &roots, epoch, next_id, live)?;
+        let bits = layout.store_type.gives_bits();
+        let snaps = Snaps::load(&mut meta, &roots, epoch, [next_id, live], bits)?;
         let store_sectors = info.store_sectors.get();
         let hot = Group {
             nr: info.hot_group.get(),

@@ -102,6 +102,19 @@ pub(super) trait Exceptions: Send + Sized {
         batch: Option<u64>,
     ) -> Result;
 
+    // --- copies under way --------------------------------------------------------------------
+
+    /// A copy for these ids was planned.
+    fn begun(&mut self, _ids: Descriptor) {}
+
+    /// It was recorded, or given up.
+    fn ended(&mut self, _ids: Descriptor) {}
+
+    /// Whether the sweep must not end before some of these copies have.
+    fn holds_sweep<B: Blocks>(&self, _base: &Base<B>) -> bool {
+        false
+    }
+
     /// Shows the nodes and records of their tree to `f`.
     #[cfg(not(MODULE))]
     fn walk<B: Blocks>(
@@ -174,6 +187,14 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
         Err(ENOSPC)
     }
 
+    /// The sweep has seen all; whether more is left to do.
+    fn end_sweep(&mut self, pass: u64) -> Result<bool> {
+        if self.exceptions.holds_sweep(&self.base) {
+            return Ok(true);
+        }
+        self.base.swept(pass)
+    }
+
     /// Makes the planned change and appends its record.
     fn finish(&mut self, record: &Record, urgency: Urgency) -> Result {
         let Self {
@@ -240,6 +261,7 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         let ids = query.last.ok_or(EINVAL)?;
         let dest = self.base.data.take(&mut self.base.meta)?;
         query.last = None;
+        self.exceptions.begun(ids);
         Ok(Remap {
             chunk: query.chunk,
             ids,
@@ -271,6 +293,7 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         };
         let dest = self.base.data.take(&mut self.base.meta)?;
         let ids = self.exceptions.written(&self.base, id);
+        self.exceptions.begun(ids);
         let remap = Remap { chunk, ids, dest };
         Ok(Writeable::Copy { from, remap })
     }
@@ -296,15 +319,18 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         if !self.set(remap.chunk, remap.ids, value, Urgency::Normal)? {
             self.base.data.give_back(remap.dest);
         }
+        self.exceptions.ended(remap.ids);
         Ok(())
     }
 
     fn give_back(&mut self, remap: Remap) {
         self.base.data.give_back(remap.dest);
+        self.exceptions.ended(remap.ids);
     }
 
     fn give_back_bad(&mut self, remap: Remap) {
         self.base.data.give_back_bad(remap.dest);
+        self.exceptions.ended(remap.ids);
     }
 
     fn record_lost(&mut self, chunk: Chunk, ids: Descriptor) -> Result {
@@ -456,7 +482,7 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             let at = self.base.sweep_chunk;
             let next = self.exceptions.chunk_from(&mut self.base.meta, at)?;
             let Some(chunk) = next else {
-                return self.base.swept(pass);
+                return self.end_sweep(pass);
             };
             let changed = match self.trim(chunk) {
                 Err(EAGAIN) if progress => break,
@@ -466,7 +492,7 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             if !self.exceptions.edit().more() {
                 match chunk.checked_add(1) {
                     Some(next) => self.base.sweep_chunk = next,
-                    None => return self.base.swept(pass),
+                    None => return self.end_sweep(pass),
                 }
             }
             if changed && !self.has_room(1) {

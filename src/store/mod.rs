@@ -24,6 +24,7 @@ pub(crate) mod format;
 pub(crate) mod types;
 
 mod base;
+mod bitmask;
 mod both;
 mod data_space;
 mod edit;
@@ -53,6 +54,9 @@ use kernel::prelude::*;
 
 /// The store of ranges of ids.
 type RangeStore<B> = both::Store<B, range::Ranges>;
+
+/// The store of masks of 64 snapshots.
+type BitmaskStore<B> = both::Store<B, bitmask::Masks>;
 
 /// Most destinations of one copy job (`DM_KCOPYD_MAX_REGIONS`).
 pub(crate) const MAX_DESTS: usize = 8;
@@ -296,6 +300,6 @@ fn load_as_it_is<B: blocks::Blocks + 'static>(
 ) -> Result<KBox<dyn ExceptionStore>, OpenError> {
     match open.store_type() {
         StoreType::Btree => Ok(RangeStore::recover(open)?),
-        StoreType::Bitmask => Err(OpenError::UnknownType(StoreType::Bitmask as u32)),
+        StoreType::Bitmask => Ok(BitmaskStore::recover(open)?),
     }
 }

@@ -5,16 +5,18 @@
 //! Rows are read from their tree when they are asked for. What the I/O path needs is in core: the
 //! live ids as ranges, and for a live snapshot that has sub-snapshots the number of the next one.
 
+mod bits;
 mod load;
 
 use super::{
     blocks::Blocks,
-    format::{self, TREE_DYING, TREE_LIVE, TREE_SIZES, TREE_SNAPS},
+    format::{self, TREE_BITS, TREE_DYING, TREE_LIVE, TREE_SIZES, TREE_SNAPS},
     live::{Change, Ranges},
     meta::Meta,
     tree::Tree,
     types::{Chunk, NoId, SnapId, SnapInfo},
 };
+use bits::Bits;
 use kernel::{
     alloc::Flags,
     prelude::*, //
@@ -58,6 +60,7 @@ pub(super) struct Snaps {
     history: KVVec<(u32, u64)>,
     next_id: u64,
     count: u64,
+    bits: Bits,
 }
 
 /// Roots and depths of the trees.
@@ -70,6 +73,7 @@ impl Snaps {
         roots.0[TREE_LIVE] = (self.live.root(), self.live.depth());
         roots.0[TREE_DYING] = (self.dying.root(), self.dying.depth());
         roots.0[TREE_SIZES] = (self.sizes.root(), self.sizes.depth());
+        roots.0[TREE_BITS] = self.bits.root();
     }
 
     // --- who is live -------------------------------------------------------------------------
@@ -82,6 +86,11 @@ impl Snaps {
     /// The next id of a snapshot of the origin.
     pub(super) fn next_top(&self) -> u64 {
         self.next_id
+    }
+
+    /// The bits of snapshots, in a store that gives any.
+    pub(super) fn bits(&self) -> &Bits {
+        &self.bits
     }
 
     /// Whether `id` is live.
@@ -211,7 +220,7 @@ impl Snaps {
 
     /// Blocks that making a snapshot and naming it needs at most.
     pub(super) fn blocks_to_create(&self) -> usize {
-        ops(&self.rows, 2) + ops(&self.live, 2) + ops(&self.sizes, 1)
+        ops(&self.rows, 2) + ops(&self.live, 2) + ops(&self.sizes, 1) + self.bits.blocks(1)
     }
 
     /// Blocks that naming a snapshot needs at most.
@@ -231,7 +240,7 @@ impl Snaps {
 
     /// Blocks that the removal of swept ids needs at most.
     pub(super) fn blocks_for_swept(&self) -> usize {
-        ops(&self.dying, SWEPT_MAX)
+        ops(&self.dying, SWEPT_MAX) + self.bits.blocks(SWEPT_MAX)
     }
 
     /// Makes sure that the next change needs no memory. Does not wait for it: swapping it out may
@@ -250,6 +259,9 @@ impl Snaps {
     /// The id that the next snapshot (of the origin, or of `parent`) gets.
     pub(super) fn next_number(&self, parent: Option<SnapId>) -> Result<SnapId, NoId> {
         let Some(parent) = parent else {
+            if let Some(no) = self.bits.none_left() {
+                return Err(no);
+            }
             let no = NoId::new("no snapshot can be created: ids have run out", ENOSPC);
             return u32::try_from(self.next_id).map(SnapId::top).or(Err(no));
         };
@@ -259,6 +271,11 @@ impl Snaps {
         }
         if !self.is_live(parent) {
             return Err(NoId::new("does not exist", ENOENT));
+        }
+        if self.bits.are_given() {
+            // It would need its bit in each record that has the parent's.
+            let why = "can have no snapshots of its own in a bitmask store: use btree";
+            return Err(NoId::new(why, EOPNOTSUPP));
         }
         let sub = self.next_sub(parent.id());
         if sub == SnapId::ITSELF {
@@ -313,7 +330,7 @@ impl Snaps {
             }
         }
         self.count = self.count.checked_add(1).ok_or(EILSEQ)?;
-        Ok(())
+        self.bits.give(m, id)
     }
 
     /// Names the snapshot `id`. `EILSEQ` if there is none.
@@ -370,6 +387,7 @@ impl Snaps {
             }
         }
         self.count = self.count.checked_sub(1).ok_or(EILSEQ)?;
+        self.bits.forget(id);
         Ok(())
     }
 
@@ -378,9 +396,12 @@ impl Snaps {
     pub(super) fn swept<B: Blocks>(&mut self, m: &mut Meta<B>, pass: u64) -> Result {
         for _ in 0..SWEPT_MAX {
             match self.dying.first(m)? {
-                Some(key) if key[0] < pass => self.dying.remove(m, &key)?,
+                Some(key) if key[0] < pass => {
+                    self.dying.remove(m, &key)?;
+                    self.bits.take_back(m, SnapId(key[1]))?;
+                }
                 _ => break,
-            };
+            }
         }
         Ok(())
     }
@@ -414,7 +435,8 @@ impl Snaps {
         self.rows.walk(m, |seen| nr(seen, &mut f))?;
         self.live.walk(m, |seen| nr(seen, &mut f))?;
         self.dying.walk(m, |seen| nr(seen, &mut f))?;
-        self.sizes.walk(m, |seen| nr(seen, &mut f))
+        self.sizes.walk(m, |seen| nr(seen, &mut f))?;
+        self.bits.tree().walk(m, |seen| nr(seen, &mut f))
     }
 
     fn set_next<B: Blocks>(&mut self, m: &mut Meta<B>, id: u32, next: u32) -> Result {

@@ -2,7 +2,20 @@
 
 //! Tests that need no kernel.
 
+/// Makes a test of each of these functions for each type of store.
+macro_rules! for_both {
+    ($($name:ident),* $(,)?) => {
+        mod btree {
+            $(#[test] fn $name() { super::$name(crate::store::StoreType::Btree) })*
+        }
+        mod bitmask {
+            $(#[test] fn $name() { super::$name(crate::store::StoreType::Bitmask) })*
+        }
+    };
+}
+
 mod base;
+mod bitmask;
 mod disk;
 mod hostile;
 mod meta;

@@ -6,16 +6,16 @@ use super::disk::Disk;
 use super::range_model::{Content, Model, Shared};
 use crate::store::{
     load, Chunk, ExceptionStore, FormatParams, Found, Item, Open, OpenError, SnapId, StoreType,
-    Value,
+    Value, Who,
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec as StdVec;
 
-pub(super) fn params(chunk_sectors: u32, origin_chunks: u64) -> FormatParams {
+pub(super) fn params(of: StoreType, chunk_sectors: u32, origin_chunks: u64) -> FormatParams {
     FormatParams {
         uuid: [9; 16],
-        store_type: StoreType::Btree,
+        store_type: of,
         chunk_sectors,
         origin_sectors: origin_chunks * u64::from(chunk_sectors),
     }
@@ -181,22 +181,33 @@ pub(super) fn audit_swept(store: &mut dyn ExceptionStore, chunks: u64) {
         ids.insert(info.id.0);
         from = SnapId(info.id.0 + 1);
     }
+    let mut records = StdVec::new();
     store
         .walk(&mut |item| {
             if let Item::Record { chunk, ids: of, .. } = item {
-                // It ends with a live id, and begins with one's span.
-                let (lo, hi) = of.parts();
-                let first = ids.range(lo..=hi).next();
-                assert!(
-                    first.is_some(),
-                    "chunk {chunk}: {lo:x}-{hi:x} is for nobody"
-                );
-                assert!(ids.contains(&hi), "chunk {chunk}: {lo:x}-{hi:x} ends dead");
-                assert_eq!(SnapId(lo).id(), SnapId(*first.unwrap()).id());
+                records.push((chunk, of));
             }
             Ok(())
         })
         .unwrap();
+    for (chunk, of) in records {
+        let (lo, hi) = of.parts();
+        if hi == u64::MAX {
+            // A mask: each bit is a live id's.
+            let has = |id: &&u64| store.check_conflict(of, Who::Snapshot(SnapId(**id)));
+            let n = ids.iter().filter(has).count();
+            assert_eq!(n, lo.count_ones() as usize, "chunk {chunk}: {lo:x}");
+            continue;
+        }
+        // It ends with a live id, and begins with one's span.
+        let first = ids.range(lo..=hi).next();
+        assert!(
+            first.is_some(),
+            "chunk {chunk}: {lo:x}-{hi:x} is for nobody"
+        );
+        assert!(ids.contains(&hi), "chunk {chunk}: {lo:x}-{hi:x} ends dead");
+        assert_eq!(SnapId(lo).id(), SnapId(*first.unwrap()).id());
+    }
     let mut held = BTreeSet::new();
     for chunk in 0..chunks {
         for id in &ids {

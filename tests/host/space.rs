@@ -5,12 +5,13 @@
 use super::range::{cases, step, steps};
 use super::range_check::audit_swept;
 use super::range_model::Rig;
-use crate::store::{ExceptionStore, SnapId};
+use crate::store::{ExceptionStore, SnapId, StoreType};
 use proptest::prelude::*;
 
 /// Fills the store with one snapshot's chunks, and lets go of all but every `keep`th.
 fn scattered(blocks: u64, chunks: u64, keep: u64) -> (Rig, SnapId) {
-    let mut rig = Rig::new(blocks, 8, chunks);
+    // A bitmask store has one record for all that is zero, and so cannot be filled with them.
+    let mut rig = Rig::new(StoreType::Btree, blocks, 8, chunks);
     let one = rig.create(None, b"").unwrap();
     let mut before = u64::MAX;
     while rig.store.space().used_chunks != before {
@@ -63,19 +64,14 @@ fn metadata_takes_single_chunks() {
     }
 }
 
-proptest! {
-    #![proptest_config(cases(100))]
+for_both!(deletion_gives_back_what_nobody_needs);
 
-    /// What was deleted comes back when the sweep is through, but for what a live id needs: no
-    /// chunk more is in use than the live ids can be seen to hold.
-    #[test]
-    fn deletion_gives_back_what_nobody_needs(
-        first in steps(200),
-        second in steps(200),
-        blocks in 180u64..400,
-        gone in any::<u16>(),
-    ) {
-        let mut rig = Rig::new(blocks, 8, 6);
+/// What was deleted comes back when the sweep is through, but for what a live id needs: no
+/// chunk more is in use than the live ids can be seen to hold.
+fn deletion_gives_back_what_nobody_needs(of: StoreType) {
+    let two = (steps(200), steps(200));
+    proptest!(cases(100), |((first, second) in two, blocks in 180u64..400, gone in any::<u16>())| {
+        let mut rig = Rig::new(of, blocks, 8, 6);
         for (i, part) in [first, second].iter().enumerate() {
             for s in part {
                 step(&mut rig, *s);
@@ -85,6 +81,8 @@ proptest! {
                     rig.delete(id);
                 }
             }
+            // As long as one is under way, a bitmask store does not end a sweep.
+            rig.end_all();
             rig.commit();
             while rig.sweep() {}
             rig.commit();
@@ -101,5 +99,5 @@ proptest! {
         rig.check();
         let space = rig.store.space();
         assert_eq!(space.used_chunks, space.metadata_chunks);
-    }
+    });
 }

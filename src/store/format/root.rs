@@ -41,6 +41,11 @@ impl StoreType {
         }
     }
 
+    /// Whether snapshots have bits.
+    pub(crate) fn gives_bits(self) -> bool {
+        self == Self::Bitmask
+    }
+
     /// The word for it in a table.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -93,6 +98,8 @@ pub(crate) const TREE_DYING: usize = 3;
 pub(crate) const TREE_FREE: usize = 4;
 /// Tree of the sizes that the origin had.
 pub(crate) const TREE_SIZES: usize = 5;
+/// Tree of the bits that snapshots have, in a store that gives any.
+pub(crate) const TREE_BITS: usize = 6;
 
 /// Root of a tree.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy)]
@@ -111,6 +118,9 @@ pub(crate) const CHECKPOINT_NEEDS_CHECK: u64 = 2;
 /// Of two checkpoints of the same epoch this is the newer: the other one with a last word on what
 /// was lost, written by a store that could not go on.
 pub(crate) const CHECKPOINT_LAST_WORD: u64 = 4;
+
+/// Bits in a mask of snapshots.
+pub(crate) const BITS: usize = 64;
 
 /// Places of the origin that are sampled to know it again.
 pub(crate) const SAMPLES: usize = 64;

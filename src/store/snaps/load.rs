@@ -3,10 +3,10 @@
 //! Reading what is kept in core of the snapshot table. It grows with the ranges of live ids and
 //! the sizes that the origin had, not with the snapshots.
 
-use super::{Ranges, Roots, Snaps, CLASS_NEXT, CLASS_SUB, CLASS_TOP};
+use super::{Bits, Ranges, Roots, Snaps, CLASS_NEXT, CLASS_SUB, CLASS_TOP, NOT_YET};
 use crate::store::{
     blocks::Blocks,
-    format::{TREE_DYING, TREE_LIVE, TREE_SIZES, TREE_SNAPS},
+    format::{BITS, TREE_BITS, TREE_DYING, TREE_LIVE, TREE_SIZES, TREE_SNAPS},
     meta::Meta,
     tree::Tree,
     types::SnapId,
@@ -19,8 +19,8 @@ impl Snaps {
         m: &mut Meta<B>,
         roots: &Roots,
         epoch: u64,
-        next_id: u64,
-        count: u64,
+        [next_id, count]: [u64; 2],
+        bits: bool,
     ) -> Result<Self> {
         let root = |n: usize| roots.0[n];
         let (rows, live) = (root(TREE_SNAPS), root(TREE_LIVE));
@@ -36,8 +36,10 @@ impl Snaps {
             history: KVVec::new(),
             next_id,
             count: 0,
+            bits: Bits::load(m, bits.then_some(root(TREE_BITS)), epoch)?,
         };
         snaps.load_live(m)?;
+        snaps.check_bits(m)?;
         snaps.load_sizes(m)?;
         if snaps.count != count {
             return Err(EILSEQ);
@@ -74,6 +76,42 @@ impl Snaps {
             };
         }
         Ok(())
+    }
+
+    /// Finds out which bits are live ones. `EILSEQ` unless each live snapshot has one, and each of
+    /// the others is that of a forgotten snapshot which the sweep has not finished with.
+    fn check_bits<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result {
+        if !self.bits.are_given() {
+            return Ok(());
+        }
+        if self.count > BITS as u64 || self.subs.next(0).is_some() {
+            return Err(EILSEQ);
+        }
+        let mut from = SnapId(0);
+        while let Some(id) = self.next_live(from) {
+            self.bits.set_live(id)?;
+            match id.0.checked_add(1) {
+                Some(next) => from = SnapId(next),
+                None => break,
+            }
+        }
+        let mut left = self.bits.dead();
+        let mut key = [0, 0];
+        while let Some([pass, id]) = self.dying.at_or_after(m, &key)? {
+            if pass == NOT_YET {
+                break;
+            }
+            let bit = left & self.bits.held_by(SnapId(id));
+            if bit == 0 {
+                return Err(EILSEQ);
+            }
+            left &= !bit;
+            key = match id.checked_add(1) {
+                Some(next) => [pass, next],
+                None => [pass + 1, 0],
+            };
+        }
+        (left == 0).then_some(()).ok_or(EILSEQ)
     }
 
     fn load_sizes<B: Blocks>(&mut self, m: &mut Meta<B>) -> Result {

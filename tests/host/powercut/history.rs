@@ -143,7 +143,9 @@ fn live(
 fn is_rare(run: &mut Run) -> bool {
     let parked = |run: &Run| run.sim.bios.iter().any(|b| b.protected && !b.ended);
     let eight = |e: &Event| matches!(e, Event::Copy(.., dests, _) if dests.len() == 8);
-    (run.sim.readers_hold() && !run.log_is_out() && parked(run)) || run.sim.events.iter().any(eight)
+    run.sim.last_word
+        || (run.sim.readers_hold() && !run.log_is_out() && parked(run))
+        || run.sim.events.iter().any(eight)
 }
 
 /// Cuts the power now, in a copy of the world.
@@ -174,6 +176,9 @@ fn try_cut(
     }
     let log = run.machine.store().has_unsealed() || run.log_is_out();
     windows.hit(Window::Zeroed, run.sim.zeroed && log);
+    if !maker.many {
+        windows.hit(Window::EightDests, true);
+    }
     windows.hit(Window::Closing, run.command == Command::Closing);
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();

@@ -43,6 +43,8 @@ pub(crate) struct Maker {
     pub(crate) sectors: u64,
     /// Whether it has snapshots of snapshots.
     pub(crate) subs: bool,
+    /// Whether an origin write may need several copies.
+    pub(crate) many: bool,
     /// Makes an empty one.
     pub(crate) format: Box<Format>,
     /// Loads it.

@@ -26,6 +26,7 @@ fn model(config: &Config) -> Maker {
     Maker {
         sectors: sizes.store_sectors(),
         subs: false,
+        many: true,
         format: Box::new(move |shared| {
             ModelStore::format(shared, &states);
             Ok(())
@@ -37,11 +38,19 @@ fn model(config: &Config) -> Maker {
     }
 }
 
-/// The real store, of the smallest size that holds so many chunks.
 fn btree(config: &Config) -> Maker {
+    real(StoreType::Btree, config)
+}
+
+fn bitmask(config: &Config) -> Maker {
+    real(StoreType::Bitmask, config)
+}
+
+/// The real store, of the smallest size that holds so many chunks.
+fn real(store_type: StoreType, config: &Config) -> Maker {
     let params = FormatParams {
         uuid: [0x5a; 16],
-        store_type: StoreType::Btree,
+        store_type,
         chunk_sectors: config.chunk_sectors,
         origin_sectors: config.origin_sectors,
     };
@@ -49,7 +58,8 @@ fn btree(config: &Config) -> Maker {
     let fixed = (32 + 16 + 64) * 8;
     Maker {
         sectors: fixed + config.data_chunks.max(4) * u64::from(config.chunk_sectors),
-        subs: true,
+        subs: store_type == StoreType::Btree,
+        many: store_type == StoreType::Btree,
         format: Box::new(move |shared| {
             let open = Open::format(shared.clone(), &params);
             open.map(drop).map_err(|e| format!("format: {e}"))
@@ -113,8 +123,12 @@ fn caught(make: fn(&Config) -> Maker, mutation: Mutation, seeds: u64) -> Option<
 
 #[test]
 fn model_store_survives_every_cut() {
-    let cuts = number("MULTISNAP_CUTS", 20_000);
-    let stats = soak(model, cuts, number("MULTISNAP_SEED", 1));
+    survives_every_cut(model, 20_000);
+}
+
+fn survives_every_cut(make: fn(&Config) -> Maker, cuts: u64) {
+    let cuts = number("MULTISNAP_CUTS", cuts);
+    let stats = soak(make, cuts, number("MULTISNAP_SEED", 1));
     if cuts >= 20_000 {
         let missing = stats.windows.missing();
         assert!(missing.is_empty(), "no cut fell into {missing:?}");
@@ -123,12 +137,12 @@ fn model_store_survives_every_cut() {
 
 #[test]
 fn btree_survives_every_cut() {
-    let cuts = number("MULTISNAP_CUTS", 60_000);
-    let stats = soak(btree, cuts, number("MULTISNAP_SEED", 1));
-    if cuts >= 20_000 {
-        let missing = stats.windows.missing();
-        assert!(missing.is_empty(), "no cut fell into {missing:?}");
-    }
+    survives_every_cut(btree, 35_000);
+}
+
+#[test]
+fn bitmask_survives_every_cut() {
+    survives_every_cut(bitmask, 30_000);
 }
 
 /// Checks that each of these is noticed within so many seeds.
@@ -155,21 +169,28 @@ fn broken_rules_are_noticed_with_the_model() {
     all_noticed(model, &mutations, 5000);
 }
 
+/// Rules that both real stores rely on.
+const RULES: &[Mutation] = &[
+    Mutation::NoOriginFlush,
+    Mutation::NoPreflush,
+    Mutation::NoLogFua,
+    Mutation::ReadersPass,
+    Mutation::UsersPass,
+    Mutation::EarlyLog,
+    Mutation::EarlyCopy,
+    Mutation::NoCheckpointFlush,
+    Mutation::EarlyCheckpoint,
+    Mutation::StaleFastPath,
+    Mutation::NoStoreFlush,
+    Mutation::BlindDiscard,
+];
+
 #[test]
 fn broken_rules_are_noticed_with_btree() {
-    let mutations = [
-        Mutation::NoOriginFlush,
-        Mutation::NoPreflush,
-        Mutation::NoLogFua,
-        Mutation::ReadersPass,
-        Mutation::UsersPass,
-        Mutation::EarlyLog,
-        Mutation::EarlyCopy,
-        Mutation::NoCheckpointFlush,
-        Mutation::EarlyCheckpoint,
-        Mutation::StaleFastPath,
-        Mutation::NoStoreFlush,
-        Mutation::BlindDiscard,
-    ];
-    all_noticed(btree, &mutations, 5000);
+    all_noticed(btree, RULES, 5000);
+}
+
+#[test]
+fn broken_rules_are_noticed_with_bitmask() {
+    all_noticed(bitmask, RULES, 5000);
 }
