@@ -125,7 +125,7 @@ impl fmt::Display for Wrong<'_> {
             Wrong::Unknown(what, arg) => write!(f, "unknown {what} '{}'", Show(arg)),
             Wrong::StoreType(arg) => write!(
                 f,
-                "unknown store type '{}', known are: btree (or mikulas)",
+                "unknown store type '{}', known are: btree (or mikulas), bitmask (or daniel)",
                 Show(arg)
             ),
             Wrong::NotYet(arg) => write!(f, "'{}' is not supported yet", Show(arg)),
@@ -275,7 +275,7 @@ impl OriginArgs {
         let word = words.word("the store type")?;
         let store_type = match word.to_bytes() {
             b"btree" | b"mikulas" => StoreType::Btree,
-            b"bitmask" | b"daniel" => return Err(Wrong::NotYet(word)),
+            b"bitmask" | b"daniel" => StoreType::Bitmask,
             _ => return Err(Wrong::StoreType(word)),
         };
         let mut cache = CacheArgs::default();

@@ -35,8 +35,7 @@ for chunk in 0 1 7 12 24 4194304 -8 8k 08x 99999999999999999999; do
 	refused "chunk size $chunk" EINVAL "chunk size '$chunk'" table "/dev/o /dev/s $chunk 0 btree 0"
 done
 refused "a store with bigger blocks than the origin" EINVAL "block" table "/dev/o /dev/big 8 0 btree 0"
-refused "an unknown store type" EINVAL "'apple'.*btree" table "/dev/o /dev/s 8 0 apple 0"
-refused "a type that is to come" EOPNOTSUPP "bitmask" table "/dev/o /dev/s 8 0 bitmask 0"
+refused "an unknown store type" EINVAL "'apple'.*btree.*bitmask" table "/dev/o /dev/s 8 0 apple 0"
 refused "a generic argument that nobody knows" EINVAL "'apple'" table "/dev/o /dev/s 8 1 apple btree 0"
 refused "a store argument that nobody knows" EINVAL "'apple'" table "/dev/o /dev/s 8 0 btree 1 apple"
 for count in 1 9 -1 x 18446744073709551616; do
@@ -108,6 +107,7 @@ dmsetup remove snap
 dmsetup remove ms
 
 refused "another chunk size than the store's" EINVAL "/dev/s|chunk size 8.* 16" table "/dev/o /dev/s 16 0 btree 0"
+refused "another type than the store's" EINVAL "/dev/s.*btree.*bitmask" table "/dev/o /dev/s 8 0 bitmask 0"
 refused "a shorter origin" EINVAL "$size.*$((size - 8))" dmsetup create ms --table \
 	"0 $((size - 8)) multisnapshot /dev/o /dev/s 8 0 btree 0"
 refused "the id 0 in a list" EINVAL "snapshot 0 " table "/dev/o /dev/s 8 1 sync-snapshots btree 0 2 0 1"

@@ -105,10 +105,13 @@ io_count() { awk -v f="$2" '{ print $f }' "/sys/block/$(block_name "$1")/stat"; 
 
 # --- multisnapshot -----------------------------------------------------------
 
+# A script that is for any type of store can be sourced by another with this set.
+export STORE_TYPE=${STORE_TYPE:-btree}
+
 # ms_table <origin> <store> [<chunk sectors> [<generic args> [<store type> [<rest of the line>]]]]
-# Generic args are one word list: "2 low-water 10".
+# Generic args are one word list: "2 low-water 10".  STORE_TYPE is the type unless one is given.
 ms_table() {
-	echo "0 ${ms_sectors:-$(sectors "$1")} multisnapshot $1 $2 ${3:-16} ${4:-0} ${5:-btree} ${6:-0}"
+	echo "0 ${ms_sectors:-$(sectors "$1")} multisnapshot $1 $2 ${3:-16} ${4:-0} ${5:-$STORE_TYPE} ${6:-0}"
 }
 # make_ms <name> <origin> <store> [as ms_table]
 make_ms() {

@@ -17,6 +17,7 @@ SECTOR = 512
 MOST = 8
 seed, steps = int(sys.argv[1]), int(sys.argv[2])
 origin_path, store_path, chunk = sys.argv[3], sys.argv[4], int(sys.argv[5])
+store_type = os.environ.get('STORE_TYPE', 'btree')
 rng = random.Random(seed)
 buffer = mmap.mmap(-1, 4 << 20)
 sectors = int(subprocess.check_output(['blockdev', '--getsz', origin_path]))
@@ -85,7 +86,7 @@ def extent():
 
 
 def start_origin():
-    return Volume('ms', 'multisnapshot', f'{origin_path} {store_path} {chunk} 0 btree 0', shown)
+    return Volume('ms', 'multisnapshot', f'{origin_path} {store_path} {chunk} 0 {store_type} 0', shown)
 
 
 shown = array.array('Q', bytes(8 * sectors))

@@ -1,0 +1,4 @@
+#!/bin/bash
+# Reads, copies and writes of one chunk at the same time, with the bitmask store.
+STORE_TYPE=bitmask
+. ./15-race.sh

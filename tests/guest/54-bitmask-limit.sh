@@ -1,0 +1,86 @@
+#!/bin/bash
+# The bitmask store holds 64 snapshots; a deleted one's bit is another's only when no copy of then
+# is under way any more, so that a new snapshot never sees what is old.
+. ./lib.sh
+plan 31
+
+STORE_TYPE=bitmask
+swept() { [ "$(ms_status ms sweep)" = - ]; }
+# become <table>: what the device under the origin does from now on.
+become() {
+	dmsetup suspend slow
+	dmsetup load slow --table "$1"
+	dmsetup resume slow
+}
+
+make_nullblk o 16
+make_nullblk s 64
+size=$(sectors /dev/o)
+dmsetup create slow --table "0 $size linear /dev/o 0"
+ok "a bitmask store is made" make_ms ms /dev/mapper/slow /dev/s 8
+is "status names it" "$(ms_status ms type)" bitmask
+like "and so does the table" "$(dmsetup table ms)" ' 8 0 bitmask 0$'
+write_pattern /dev/mapper/ms 0 1024 1
+is "64 snapshots are cut" "$(python3 snapshots.py ms 64)" "1 64"
+dmesg_mark
+fails_with "a 65th is refused" ENOSPC message ms create
+is "with one line" "$(our_lines | wc -l)" 1
+like "that says why, and what to do" "$(our_lines)" "bitmask store holds 64 snapshots: delete one or use btree"
+dmesg_mark
+fails_with "a snapshot of a snapshot is refused" EOPNOTSUPP message ms create_subsnap 3
+like "with a line" "$(our_lines)" "snapshot 3 .*bitmask.*btree"
+fails_with "one of what is not there as well" ENOENT message ms create_subsnap 99
+
+# Every other one writes, then the origin: still one copy.
+rc=0
+for n in $(seq 2 8 64); do
+	make_snap w /dev/mapper/slow "$n"
+	write_pattern /dev/mapper/w 512 8 "$n"
+	dmsetup remove w
+done
+copied=$(ms_status ms copied)
+write_pattern /dev/mapper/ms 512 8 99
+is "eight have written, and the origin's write is one copy" $(($(ms_status ms copied) - copied)) 1
+for n in 1 2 10 58 64; do
+	make_snap w /dev/mapper/slow "$n"
+	if [ $((n % 8)) -eq 2 ]; then seed=$n; else seed=1; fi
+	check_pattern /dev/mapper/w 512 8 $seed || rc=1
+	dmsetup remove w
+done
+is "each has its own" $rc 0
+
+# The copy's read takes six seconds; a snapshot that it is for is deleted meanwhile.
+become "0 $size delay /dev/o 0 6000 /dev/o 0 0"
+write_pattern /dev/mapper/ms 0 8 2 &
+writer=$!
+sleep 0.5
+ok "a snapshot is deleted" message ms delete 7
+ok "while a copy is under way for it" kill -0 $writer
+is "it has gone" "$(ms_status ms ids)" "1-6,8-64"
+sleep 1
+is "its bit has not" "$(swept && echo swept)" ""
+dmesg_mark
+fails_with "so there is none for another" ENOSPC message ms create
+like "as a line says" "$(our_lines)" "sweep"
+ok "the copy is under way all the time" kill -0 $writer
+ends_well "the write ends" $writer
+become "0 $size linear /dev/o 0"
+ok "then the sweep does" within 30 swept
+is "and a new snapshot is cut" "$(take_snapshot ms)" 65
+make_snap new /dev/mapper/slow 65
+ok "it has what the origin has" check_pattern /dev/mapper/new 0 8 2
+ok "and not what was before" check_pattern /dev/mapper/new 512 8 99
+make_snap old /dev/mapper/slow 8
+ok "another has what it had" check_pattern /dev/mapper/old 0 1024 1
+write_pattern /dev/mapper/ms 0 8 3
+write_pattern /dev/mapper/ms 512 8 3
+ok "and has it after another write" check_pattern /dev/mapper/old 0 8 1
+ok "as the new one" check_pattern /dev/mapper/new 0 8 2
+for name in new old ms; do dmsetup remove $name; done
+
+ok "all is loaded again" make_ms ms /dev/mapper/slow /dev/s 8
+is "with all ids" "$(ms_status ms ids)" "1-6,8-65"
+fails_with "and as full" ENOSPC message ms create
+make_snap new /dev/mapper/slow 65
+ok "the new one is right" check_pattern /dev/mapper/new 0 8 2
+cleanup
