@@ -75,8 +75,6 @@ pub(super) enum Wrong<'a> {
     Threshold(u32, u32),
     /// No such store type.
     StoreType(&'a CStr),
-    /// Known, but not supported yet.
-    NotYet(&'a CStr),
     /// Not an id.
     Id(&'a CStr),
     /// An id that is listed twice.
@@ -91,7 +89,6 @@ impl Wrong<'_> {
     /// The error number to answer with.
     pub(super) fn errno(&self) -> Error {
         match self {
-            Wrong::NotYet(_) => EOPNOTSUPP,
             Wrong::NoMemory => ENOMEM,
             _ => EINVAL,
         }
@@ -128,7 +125,6 @@ impl fmt::Display for Wrong<'_> {
                 "unknown store type '{}', known are: btree (or mikulas), bitmask (or daniel)",
                 Show(arg)
             ),
-            Wrong::NotYet(arg) => write!(f, "'{}' is not supported yet", Show(arg)),
             Wrong::Id(arg) => write!(
                 f,
                 "'{}' is not a snapshot id (<id> or <id>.<sub>)",
