@@ -2,7 +2,7 @@
 # Each target is a script of its own.  KDIR=<prepared kernel tree> builds for
 # another kernel than the newest of the distribution; CLIPPY=1 checks instead.
 
-.PHONY: module format lint host-check guest-check check demo bench clean
+.PHONY: module format lint host-check fuzz guest-check check demo bench clean
 
 module:
 	@KDIR='$(KDIR)' RUSTC='$(RUSTC)' CLIPPY='$(CLIPPY)' scripts/module
@@ -15,6 +15,9 @@ lint:
 
 host-check:
 	@scripts/host-check
+
+fuzz:
+	@scripts/fuzz
 
 guest-check:
 	@tests/guest/run $(TESTS)

@@ -3,6 +3,7 @@
 //! Metadata that is whole and wrong: it is refused before it does harm.
 
 use super::disk::Disk;
+use super::fuzz;
 use super::ram::{crc32c, RamBlocks, BLOCK_SECTORS};
 use super::tree::{entry_for, LOWER};
 use crate::store::blocks::{Block, Blocks, BLOCK_SIZE};
@@ -197,4 +198,16 @@ fn keys_must_be_in_order() {
         made.write(nr, sound);
     }
     assert!(refused > 40);
+}
+
+/// What the fuzzer has kept.
+#[test]
+fn the_corpus_does_no_harm() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
+    let mut n = 0;
+    for file in std::fs::read_dir(dir).unwrap() {
+        fuzz::run(&std::fs::read(file.unwrap().path()).unwrap());
+        n += 1;
+    }
+    std::println!("{n} inputs");
 }

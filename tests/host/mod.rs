@@ -13,6 +13,8 @@ macro_rules! for_both {
         }
     };
 }
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 
 mod base;
 mod bitmask;
