@@ -2,7 +2,7 @@
 # Each target is a script of its own.  KDIR=<prepared kernel tree> builds for
 # another kernel than the newest of the distribution; CLIPPY=1 checks instead.
 
-.PHONY: module format lint host-check fuzz guest-check check demo bench clean
+.PHONY: module format lint host-check fuzz guest-check check soak demo bench clean
 
 module:
 	@KDIR='$(KDIR)' RUSTC='$(RUSTC)' CLIPPY='$(CLIPPY)' scripts/module
@@ -24,6 +24,9 @@ guest-check:
 
 check:
 	@scripts/check
+
+soak:
+	@scripts/soak
 
 demo: module
 	@scripts/demo

@@ -1,0 +1,72 @@
+#!/bin/bash
+# Memory that is not there and requests that fail, at random and one after the other:
+# errors come of it, but no wrong data, no hang, no leak and no oops.
+# timeout: 400
+. ./lib.sh
+type=${TYPE:-btree}
+debug=/sys/kernel/debug
+if [ ! -d $debug/failslab ]; then
+	plan 1
+	skip "faults" "not the debug kernel"
+	exit
+fi
+plan 7
+
+# Only allocations below our own code.
+modprobe dm-multisnapshot
+text=/sys/module/dm_multisnapshot/sections/.text
+start=$(cat $text)
+size=$(awk '$1 == "dm_multisnapshot" { print $2 }' /proc/modules)
+for kind in failslab fail_page_alloc; do
+	echo "$start" > $debug/$kind/require-start
+	printf '%#x\n' $((start + size)) > $debug/$kind/require-end
+	echo 32 > $debug/$kind/stacktrace-depth
+	echo N > $debug/$kind/ignore-gfp-wait
+	echo -1 > $debug/$kind/times
+	echo 0 > $debug/$kind/verbose
+done
+echo 0 > $debug/fail_page_alloc/min-order
+echo N > $debug/fail_page_alloc/ignore-gfp-highmem
+
+make_nullblk o 8
+make_nullblk s 32
+rc=0
+output=$(python3 faults.py /dev/o /dev/s "$(sectors /dev/o)" "$type" 2>&1) || rc=$?
+diag "$output"
+is "each allocation fails once" $rc 0
+ok "after that it is loaded" make_ms ms /dev/o /dev/s 32 0 "$type"
+is "and in order" "$(ms_status ms mode)" rw
+cleanup
+
+# torture_with <kind> <percent>: the model takes any error, and no wrong content.
+torture_with() {
+	local rc=0 job
+	make_nullblk o 16
+	make_nullblk s 192
+	echo 1 > /sys/block/o/make-it-fail
+	echo 1 > /sys/block/s/make-it-fail
+	(
+		sleep 1
+		while [ ! -e /tmp/stop ]; do
+			echo "$2" > "$debug/$1/probability"
+			sleep "1.$((RANDOM % 10))"
+			echo 0 > "$debug/$1/probability"
+			sleep "0.$((RANDOM % 10))"
+		done
+		rm /tmp/stop
+	) &
+	job=$!
+	torture seed="${SEED:-$RANDOM}" origin=/dev/o sectors="$(sectors /dev/o)" store=/dev/s type="$type" \
+		generic="$3" faults=broken restarts=no rounds=4 stop=/tmp/stop || rc=$?
+	kill $job 2> /dev/null
+	wait $job
+	echo 0 > "$debug/$1/probability"
+	cleanup
+	return $rc
+}
+echo -1 > $debug/fail_make_request/times
+echo 0 > $debug/fail_make_request/verbose
+ok "allocations that fail in the middle of I/O" torture_with failslab 10 0
+ok "pages that are not there" torture_with fail_page_alloc 10 0
+ok "requests that fail" torture_with fail_make_request 2 0
+ok "also with preserve-on-error" torture_with fail_make_request 2 "1 preserve-on-error"

@@ -1,0 +1,80 @@
+#!/usr/bin/python3
+# faults.py <origin> <store> <sectors> <store type>: lets the n-th allocation of our module fail, for
+# every n, in each of dm's calls.  Whatever fails says ENOMEM, or succeeds all the same;
+# done again without a fault, all of it works.
+import errno
+import sys
+
+import dm
+
+origin, store, sectors = sys.argv[1], sys.argv[2], int(sys.argv[3])
+nth = '/proc/thread-self/fail-nth'
+table = f'{origin} {store} 32 0 {sys.argv[4]} 0'
+
+
+def each(what, call, undo=None, allowed=(errno.ENOMEM,)):
+    """Calls with a fault at each place, until there was none to fail."""
+    failed = 0
+    for n in range(1, 2000):
+        with open(nth, 'w') as file:
+            file.write(str(n))
+        error = None
+        try:
+            call()
+        except OSError as e:
+            error = e.errno
+        with open(nth) as file:
+            left = int(file.read().strip('\0\n'))
+        with open(nth, 'w') as file:
+            file.write('0')
+        if error is None and undo:
+            undo()
+        if left:
+            if error is not None:
+                sys.exit(f'{what}: error {error} without a fault')
+            print(f'{what}: {n - 1} places, {failed} errors')
+            return
+        if error is not None:
+            failed += 1
+            if error not in allowed:
+                sys.exit(f'{what}: fault {n} gave error {error}')
+    sys.exit(f'{what}: no end')
+
+
+def start():
+    dm.create('ms', sectors, 'multisnapshot', table)
+
+
+def start_snap():
+    dm.create('snap', sectors, 'multisnap-snap', f'{origin} 1')
+
+
+def cut():
+    dm.suspend('ms')
+    try:
+        dm.message('ms', 'create')
+    finally:
+        dm.resume('ms')
+
+
+def pause():
+    dm.suspend('ms')
+    dm.resume('ms')
+
+
+each('load', start, lambda: dm.remove('ms'))
+start()
+cut()
+each('load of a snapshot', start_snap, lambda: dm.remove('snap'))
+each('status', lambda: dm.status('ms'))
+each('cut', cut)
+each('pending create', lambda: dm.message('ms', 'create'), pause)
+each('name', lambda: dm.message('ms', 'name 1 other'))
+each('list', lambda: dm.message('ms', 'list 0 100'))
+last = int(dm.message('ms', 'create'))
+pause()
+for gone in range(3, last + 1):
+    each(f'delete {gone}', lambda: dm.message('ms', f'delete {gone}'), allowed=(errno.ENOMEM, errno.ENOENT))
+each('suspend', pause)
+dm.remove('ms')
+each('load with snapshots', start, lambda: dm.remove('ms'))
