@@ -1,0 +1,62 @@
+#!/bin/bash
+# Stores with damage and right checksums (what the fuzzer has kept) in the real module: each is
+# refused, untouched, or works, and answers with data or with an error.
+# timeout: 480
+. ./lib.sh
+
+# Those with damage, at most so many, from all over the list.
+wanted=${HOSTILE:-20}
+mapfile -t inputs < <(for input in corpus/*; do
+	count=$(od -An -tu1 -j1 -N1 "$input" | tr -d ' ')
+	[ "${count:-0}" -eq 0 ] || [ $((count % 33)) -eq 0 ] || echo "$input"
+done | awk -v wanted="$wanted" '{ line[NR] = $0 }
+	END { step = NR > wanted ? NR / wanted : 1; for (i = 1; i <= NR; i += step) print line[int(i)] }')
+plan $((${#inputs[@]} + 2))
+
+make_nullblk o 2 blocksize=4096
+make_nullblk s 4 blocksize=4096
+
+# try_all <ms>: what can be asked of a store that was taken; errors are answers too.
+try_all() {
+	local id mode
+	for id in 1 2 3 5 8 12; do
+		make_snap check /dev/o "$id" || snap_sectors=2048 make_snap check /dev/o "$id" || continue
+		dd if=/dev/mapper/check of=/dev/null bs=64k iflag=direct
+		write_pattern /dev/mapper/check 64 8 3
+		dmsetup remove check || return 1
+	done
+	write_pattern "/dev/mapper/$1" 0 256 2 32768
+	take_snapshot "$1"
+	write_pattern "/dev/mapper/$1" 128 128 4 32768
+	message "$1" delete 1
+	message "$1" delete 2
+	message "$1" list 0 50
+	sleep 0.2
+	mode=$(ms_status "$1" mode)
+	case $mode in rw | full | ro | fail) ;; *) echo "mode $mode"; return 2 ;; esac
+	dmsetup remove "$1" || return 3
+	# And once more: what was written is no worse.
+	if make_ms "$1" /dev/o /dev/s "$chunk"; then
+		dmsetup remove "$1" || return 4
+	fi
+}
+
+refused=0 taken=0
+for input in "${inputs[@]}"; do
+	dd if=/dev/zero of=/dev/s bs=1M count=4 oflag=direct status=none
+	chunk=$(hostile-image "$input" /dev/s)
+	before=$(checksum /dev/s)
+	dmesg_mark
+	if make_ms ms /dev/o /dev/s "$chunk" > /tmp/out 2>&1; then
+		taken=$((taken + 1))
+		ok "${input#*/} is taken, and answers" try_all ms
+	else
+		refused=$((refused + 1))
+		is "${input#*/} is refused, with a reason, and as it was" \
+			"$(checksum /dev/s) $(our_lines | grep -c "store [0-9]")" "$before 1"
+	fi
+done
+diag "$refused refused, $taken taken"
+ok "some were refused" [ "$refused" -gt 0 ]
+ok "some were taken" [ "$taken" -gt 0 ]
+cleanup
