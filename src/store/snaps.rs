@@ -220,7 +220,7 @@ impl Snaps {
 
     /// Blocks that making a snapshot and naming it needs at most.
     pub(super) fn blocks_to_create(&self) -> usize {
-        ops(&self.rows, 2) + ops(&self.live, 2) + ops(&self.sizes, 1) + self.bits.blocks(1)
+        ops(&self.rows, 2) + ops(&self.live, 2) + ops(&self.sizes, 1) + self.bits.blocks()
     }
 
     /// Blocks that naming a snapshot needs at most.
@@ -240,7 +240,7 @@ impl Snaps {
 
     /// Blocks that the removal of swept ids needs at most.
     pub(super) fn blocks_for_swept(&self) -> usize {
-        ops(&self.dying, SWEPT_MAX) + self.bits.blocks(SWEPT_MAX)
+        ops(&self.dying, SWEPT_MAX) + self.bits.blocks()
     }
 
     /// Makes sure that the next change needs no memory. Does not wait for it: swapping it out may

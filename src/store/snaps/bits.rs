@@ -5,7 +5,6 @@
 //! A new snapshot gets the lowest free bit. It keeps it when it is deleted, until the sweep that
 //! takes it out of all records has come to the end; so nothing of the past is a new snapshot's.
 
-use super::ops;
 use crate::store::{
     blocks::Blocks,
     format::{BITS, TREE_BITS},
@@ -35,6 +34,9 @@ impl Bits {
         epoch: u64,
     ) -> Result<Self> {
         let (nr, depth) = root.unwrap_or_default();
+        if depth > 1 {
+            return Err(EILSEQ);
+        }
         let mut bits = Self {
             tree: Tree::load(m, TREE_BITS as u16, nr, depth, epoch)?,
             given: root.is_some(),
@@ -58,10 +60,11 @@ impl Bits {
         (self.tree.root(), self.tree.depth())
     }
 
-    /// Blocks that giving or taking back `n` bits needs at most.
-    pub(super) fn blocks(&self, n: usize) -> usize {
+    /// Blocks that giving or taking back any number of bits needs at most: all of them are in one
+    /// node, which is copied once.
+    pub(super) fn blocks(&self) -> usize {
         if self.given {
-            ops(&self.tree, n)
+            2
         } else {
             0
         }
