@@ -330,6 +330,9 @@ impl Run {
                     }
                 }
             }
+            // One whose making was said to have failed is taken away again.
+            (Command::Naming(id) | Command::Deleting(id), Err(ENOENT))
+                if self.sim.oracle.snaps.get(&id).is_none_or(|s| !s.certain) => {}
             (Command::Checkpointing, Ok(None)) => {}
             (Command::Deleting(id), Ok(None)) => {
                 if self.sim.oracle.snaps.contains_key(&id) {
