@@ -107,7 +107,7 @@ dmsetup remove snap
 dmsetup remove ms
 
 refused "another chunk size than the store's" EINVAL "/dev/s|chunk size 8.* 16" table "/dev/o /dev/s 16 0 btree 0"
-refused "another type than the store's" EINVAL "/dev/s.*btree.*bitmask" table "/dev/o /dev/s 8 0 bitmask 0"
+refused "another type than the store's" EINVAL "store [0-9:]+ has type btree, .*bitmask" table "/dev/o /dev/s 8 0 bitmask 0"
 refused "a shorter origin" EINVAL "$size.*$((size - 8))" dmsetup create ms --table \
 	"0 $((size - 8)) multisnapshot /dev/o /dev/s 8 0 btree 0"
 refused "the id 0 in a list" EINVAL "snapshot 0 " table "/dev/o /dev/s 8 1 sync-snapshots btree 0 2 0 1"
