@@ -2,6 +2,7 @@
 # Memory that is not there and requests that fail, at random and one after the other:
 # errors come of it, but no wrong data, no hang, no leak and no oops.
 # timeout: 400
+# on request: for the debug kernel.
 . ./lib.sh
 type=${TYPE:-btree}
 debug=/sys/kernel/debug

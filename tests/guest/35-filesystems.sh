@@ -3,6 +3,7 @@
 # cut: each of them is a sound file system, once its log was replayed.  FS_CUTS asks for
 # more cuts.
 # timeout: 420
+# on request: not settled yet.
 . ./lib.sh
 cuts=${FS_CUTS:-3}
 plan $((2 * (4 * cuts + 4)))

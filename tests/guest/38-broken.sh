@@ -3,6 +3,7 @@
 # checkpoints and recovery: a clear mode, nothing wrong is ever read, and all goes on
 # when the device is back.  TYPE is another store.
 # timeout: 420
+# on request: not settled yet.
 . ./lib.sh
 type=${TYPE:-btree}
 modprobe -q dm-flakey
