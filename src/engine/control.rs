@@ -25,6 +25,9 @@ use kernel::{
     },
 };
 
+/// The number that tells a store from all others.
+type Uuid = [u8; 16];
+
 /// What commands and table changes work on; see [`Origin::control`].
 #[derive(Default)]
 pub(super) struct Control {
@@ -38,8 +41,8 @@ pub(super) struct Control {
     /// The live table is suspended: no origin bio is under way, nor can one come. dm's own mark
     /// outlasts the moment when bios come again.
     pub(super) suspended: bool,
-    /// Live targets by snapshot.
-    open: KVec<(SnapId, usize)>,
+    /// Live targets by snapshot, and the store that it is in: the origin may have another by now.
+    open: KVec<(Uuid, SnapId, usize)>,
     /// Counts the tables ever made.
     instances: u64,
 }
@@ -82,25 +85,29 @@ impl Control {
         self.owner.as_ref().is_some_and(|o| o.instance == instance)
     }
 
-    /// A snapshot's target was made.
-    pub(super) fn opened(&mut self, id: SnapId) -> Result {
-        if let Some(entry) = self.open.iter_mut().find(|e| e.0 == id) {
-            entry.1 += 1;
+    fn place(&self, store: &Uuid, id: SnapId) -> Option<usize> {
+        self.open.iter().position(|e| e.0 == *store && e.1 == id)
+    }
+
+    /// A target was made of a snapshot in `store`.
+    pub(super) fn opened(&mut self, store: &Uuid, id: SnapId) -> Result {
+        if let Some(at) = self.place(store, id) {
+            self.open[at].2 += 1;
             return Ok(());
         }
-        Ok(self.open.push((id, 1), GFP_KERNEL)?)
+        Ok(self.open.push((*store, id, 1), GFP_KERNEL)?)
     }
 
     /// Whether a target of the snapshot exists.
-    pub(super) fn is_open(&self, id: SnapId) -> bool {
-        self.open.iter().any(|e| e.0 == id)
+    pub(super) fn is_open(&self, store: &Uuid, id: SnapId) -> bool {
+        self.place(store, id).is_some()
     }
 
     /// It is gone.
-    pub(super) fn closed(&mut self, id: SnapId) {
-        if let Some(at) = self.open.iter().position(|e| e.0 == id) {
-            self.open[at].1 -= 1;
-            if self.open[at].1 == 0 {
+    pub(super) fn closed(&mut self, store: &Uuid, id: SnapId) {
+        if let Some(at) = self.place(store, id) {
+            self.open[at].2 -= 1;
+            if self.open[at].2 == 0 {
                 let _ = self.open.remove(at);
             }
         }
@@ -397,7 +404,7 @@ impl OriginTarget {
         if !engine.with_store(|store| store.is_live(id)) {
             return Err(Refused::Id("does not exist", id, ENOENT));
         }
-        if control.is_open(id) {
+        if control.is_open(&engine.shared.uuid, id) {
             return Err(Refused::Id("is in use: remove its device first", id, EBUSY));
         }
         engine

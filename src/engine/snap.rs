@@ -115,7 +115,7 @@ impl SnapTarget {
                 "snapshot {id} of origin {origin} has {sectors} sectors, the table has {len}"
             ));
         }
-        control.opened(id)?;
+        control.opened(&engine.shared.uuid, id)?;
         Ok(Found {
             store: engine.shared.store.dev(),
             chunk_sectors: engine.shared.chunk_sectors,
@@ -198,7 +198,7 @@ impl Target for SnapTarget {
             uuid,
         } = Self::open(&user, &name, id, ti.len(), mode)?;
         let store = ti.get_device_at(store, mode).map_err(|e| {
-            user.control.lock().closed(id);
+            user.control.lock().closed(&uuid, id);
             cannot_open(&name, "store", &store, e)
         })?;
         ti.flush_bios(true);
@@ -220,7 +220,7 @@ impl Target for SnapTarget {
     }
 
     fn dtr(self) {
-        self.user.control.lock().closed(self.id);
+        self.user.control.lock().closed(&self.uuid, self.id);
     }
 
     fn map(&self, bio: MapBio<'_, BioData>) {

@@ -133,7 +133,7 @@ impl SyncList {
         &self,
         store: &dyn ExceptionStore,
         read_only: bool,
-        is_open: impl Fn(SnapId) -> bool,
+        control: &Control,
     ) -> Result<(), Refused> {
         for id in self.missing(store, false) {
             check_next(store, None, id)?;
@@ -148,7 +148,7 @@ impl SyncList {
         }
         let mut from = SnapId(0);
         while let Some(id) = self.extra(store, from) {
-            if is_open(id) {
+            if control.is_open(&store.uuid(), id) {
                 return Err(Refused::Open(id));
             }
             from = SnapId(id.0.saturating_add(1));
@@ -217,7 +217,7 @@ impl SyncList {
         }
         let mut from = SnapId(0);
         while let Some(id) = engine.with_store(|store| self.extra(store, from)) {
-            if control.is_open(id) {
+            if control.is_open(&engine.shared.uuid, id) {
                 return Err((id, EBUSY));
             }
             let delete = order::Control::Delete { id };
@@ -240,7 +240,6 @@ impl OriginTarget {
             return Ok(());
         };
         let read_only = self.mode == Mode::ReadOnly;
-        let is_open = |id| control.is_open(id);
         let result = match (opened, self.user.engine()) {
             (Some(opened), _) => {
                 let s = self.store.dev();
@@ -248,10 +247,10 @@ impl OriginTarget {
                 // Read-only, the log is replayed in memory.
                 let opened = Open::peek(opened.into_blocks(), true).map_err(refused)?;
                 let store = store::load(opened).map_err(refused)?;
-                sync.check(&*store, read_only, is_open)
+                sync.check(&*store, read_only, control)
             }
             (None, Some(engine)) => {
-                engine.with_store(|store| sync.check(store, read_only, is_open))
+                engine.with_store(|store| sync.check(store, read_only, control))
             }
             (None, None) => Ok(()),
         };

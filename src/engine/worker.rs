@@ -136,6 +136,8 @@ struct Outside {
     /// The log write that is out.
     log_write: Option<LogWrite>,
     waiter: Option<Arc<Waiter>>,
+    /// How the command ended that it waits for. It is told when status shows what came of it.
+    ended: Option<Result<Option<SnapId>>>,
     /// When each timer runs out, in milliseconds.
     timers: [Option<u64>; Timer::KINDS],
     /// Somebody should be told.
@@ -213,6 +215,7 @@ impl Engine {
             log_page: Some(PageBuf::new(LOG_BLOCKS)?),
             log_write: None,
             waiter: None,
+            ended: None,
             timers: [None; Timer::KINDS],
             event: false,
             low_water: LowWater::new(&args),
@@ -353,6 +356,7 @@ impl Runs for Engine {
         outside.look_at_space(machine.store().space());
         let low = outside.low_water.is_low();
         self.shared.published.update(machine, low);
+        outside.tell_end();
         if let Some(at) = outside.timers.iter().flatten().min() {
             let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
             self.inbox.look_later(ms as u32);
@@ -397,6 +401,17 @@ impl Outside {
     fn look_at_space(&mut self, space: Space) {
         let (store, origin) = (self.shared.store.dev(), self.owner.dev);
         self.event |= self.low_water.look(&space, &self.name, store, origin);
+    }
+
+    /// Tells whoever waits for the end of a command that has ended.
+    fn tell_end(&mut self) {
+        let Some(result) = self.ended.take() else {
+            return;
+        };
+        if let Some(waiter) = self.waiter.take() {
+            *waiter.result.lock() = Some(result);
+            waiter.done.complete_all();
+        }
     }
 
     /// First sector of a chunk of the store.
@@ -609,10 +624,7 @@ impl World for Outside {
     }
 
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
-        if let Some(waiter) = self.waiter.take() {
-            *waiter.result.lock() = Some(result);
-            waiter.done.complete_all();
-        }
+        self.ended = Some(result);
     }
 
     fn all_lost(&mut self) {

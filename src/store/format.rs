@@ -55,13 +55,17 @@ pub(crate) struct Header {
     pub(crate) nr: U64,
     /// The checkpoint epoch in which it was written.
     pub(crate) epoch: U64,
-    /// Zero.
-    pub(crate) reserved: U64,
+    /// Of a tree node or free list: differs after each change of the block until the checkpoint
+    /// that it is for has ended. Zero in all else. A load does not look at it.
+    pub(crate) stamp: U64,
 }
 
 /// Bytes of [`Header`].
 pub(crate) const HEADER_LEN: usize = core::mem::size_of::<Header>();
 const _: () = assert!(HEADER_LEN == 48);
+
+/// Where in a block its stamp is.
+const STAMP: usize = core::mem::offset_of!(Header, stamp);
 
 /// A kind of block, the store and the number it must have, and the latest epoch it may have.
 #[derive(Clone, Copy)]
@@ -88,7 +92,7 @@ const EMPTY: Header = Header {
     uuid: [0; 16],
     nr: U64::ZERO,
     epoch: U64::ZERO,
-    reserved: U64::ZERO,
+    stamp: U64::ZERO,
 };
 
 /// Fills in the header of `block`, all but the checksum.
@@ -99,10 +103,20 @@ pub(crate) fn set_header(block: &mut Block, kind: Kind, uuid: &[u8; 16], nr: u64
         uuid: *uuid,
         nr: nr.into(),
         epoch: epoch.into(),
-        reserved: U64::ZERO,
+        stamp: U64::ZERO,
     };
     // A block is longer than a header, so this cannot fail.
     let _ = header.write_to_prefix(block);
+}
+
+/// Tells this state of a block from all others.
+pub(crate) fn set_stamp(block: &mut Block, stamp: u64) {
+    block[STAMP..HEADER_LEN].copy_from_slice(&stamp.to_le_bytes());
+}
+
+/// What [`set_stamp`] has set last.
+pub(crate) fn stamp(block: &Block) -> u64 {
+    header(block).stamp.get()
 }
 
 /// Puts the checksum into `block`; the last thing done before it is written.
@@ -159,11 +173,12 @@ fn check_order(block: &Block) -> Result {
 /// Checks everything in the header but the checksum. `EILSEQ` if it is not what is expected.
 pub(crate) fn check_header(block: &Block, expect: &Expect) -> Result {
     let h = header(block);
+    let stamped = matches!(expect.kind, Kind::Node | Kind::FreeList);
     let good = h.kind.get() == expect.kind as u32
         && h.uuid == expect.uuid
         && h.nr.get() == expect.nr
         && h.epoch.get() <= expect.max_epoch
-        && h.reserved.get() == 0;
+        && (stamped || h.stamp.get() == 0);
     if good {
         Ok(())
     } else {

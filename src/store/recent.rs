@@ -6,7 +6,10 @@
 //! block is clean. So it is told here: what was used least recently goes first. What is dirty
 //! stays until the checkpoint that it is for has been written.
 
-use super::blocks::{Block, Blocks};
+use super::{
+    blocks::{Block, Blocks},
+    format,
+};
 use kernel::prelude::*;
 
 /// The lists that a block can be in; each is a ring whose head is the slot of the same number.
@@ -37,6 +40,8 @@ struct Slot {
     /// The next slot of the same bucket.
     chain: u32,
     list: List,
+    /// Which state of the block is the last, while it is dirty or being written.
+    stamp: u64,
 }
 
 /// The blocks in memory, in the order of their last use. Nothing allocates but `new`.
@@ -61,6 +66,7 @@ impl Recent {
                 next: i,
                 chain: NONE,
                 list: List::Free,
+                stamp: 0,
             };
             slots.push(slot, GFP_KERNEL)?;
         }
@@ -125,6 +131,19 @@ impl Recent {
         evicted
     }
 
+    /// The block, which is dirty, is in this state now.
+    pub(crate) fn set_stamp(&mut self, nr: u64, stamp: u64) {
+        if let Some(i) = self.find(nr) {
+            self.slots[i as usize].stamp = stamp;
+        }
+    }
+
+    /// The state in which the block must be, if it is dirty or being written.
+    pub(crate) fn stamp(&self, nr: u64) -> Option<u64> {
+        let slot = &self.slots[self.find(nr)? as usize];
+        matches!(slot.list, List::Dirty | List::Writing).then_some(slot.stamp)
+    }
+
     /// Block `nr` is of no more use; if it is clean, it is not in memory any more.
     pub(crate) fn gone(&mut self, nr: u64) {
         if let Some(i) = self.find(nr) {
@@ -158,9 +177,11 @@ impl Recent {
             // From the oldest to the newest.
             let mut i = old.slots[list as usize].prev;
             while i >= HEADS {
-                if let Some(nr) = self.enter(old.slots[i as usize].nr, list) {
+                let Slot { nr, stamp, .. } = old.slots[i as usize];
+                if let Some(nr) = self.enter(nr, list) {
                     f(nr);
                 }
+                self.set_stamp(nr, stamp);
                 i = old.slots[i as usize].prev;
             }
         }
@@ -232,10 +253,16 @@ impl Recent {
 }
 
 /// Blocks of which only so many are kept in memory.
+///
+/// The cache below may write a dirty block at any time, and drops it if that fails; what it shows
+/// then is an older state. So each state carries a stamp, and another one than the last is `EIO`,
+/// until a checkpoint has ended, which is told of such failures.
 pub(crate) struct Limited<B> {
     below: B,
     limit: u32,
     recent: Recent,
+    /// The last stamp given.
+    stamp: u64,
 }
 
 impl<B: Blocks> Limited<B> {
@@ -245,6 +272,7 @@ impl<B: Blocks> Limited<B> {
             below,
             limit,
             recent: Recent::new(limit)?,
+            stamp: 0,
         })
     }
 
@@ -253,11 +281,38 @@ impl<B: Blocks> Limited<B> {
         &self.below
     }
 
+    /// See there.
+    #[cfg(test)]
+    pub(crate) fn below_mut(&mut self) -> &mut B {
+        &mut self.below
+    }
+
     /// To be called before the block gets into memory.
-    fn note(&mut self, nr: u64, dirty: bool) {
-        if let Some(old) = self.recent.used(nr, dirty) {
+    fn note(&mut self, nr: u64) {
+        if let Some(old) = self.recent.used(nr, false) {
             self.below.forget(old);
         }
+    }
+
+    /// The closure of a change has run: the block is dirty.
+    fn changed(&mut self, nr: u64) {
+        // It has its place already.
+        let _ = self.recent.used(nr, true);
+        self.recent.set_stamp(nr, self.stamp);
+    }
+
+    /// A stamp for the next state of a block.
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+}
+
+/// `EIO` if the block is not in the state that it must be in.
+fn check_stamp(block: &Block, expected: Option<u64>) -> Result {
+    match expected {
+        Some(stamp) if format::stamp(block) != stamp => Err(EIO),
+        _ => Ok(()),
     }
 }
 
@@ -271,18 +326,46 @@ impl<B: Blocks> Blocks for Limited<B> {
     }
 
     fn read<R>(&mut self, nr: u64, f: impl FnOnce(&Block) -> Result<R>) -> Result<R> {
-        self.note(nr, false);
-        self.below.read(nr, f)
+        let expected = self.recent.stamp(nr);
+        self.note(nr);
+        self.below.read(nr, |block| {
+            check_stamp(block, expected)?;
+            f(block)
+        })
     }
 
     fn edit<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
-        self.note(nr, true);
-        self.below.edit(nr, f)
+        let expected = self.recent.stamp(nr);
+        let stamp = self.next_stamp();
+        self.note(nr);
+        let mut ran = false;
+        let result = self.below.edit(nr, |block| {
+            check_stamp(block, expected)?;
+            ran = true;
+            let result = f(block);
+            format::set_stamp(block, stamp);
+            result
+        });
+        if ran {
+            self.changed(nr);
+        }
+        result
     }
 
     fn create<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
-        self.note(nr, true);
-        self.below.create(nr, f)
+        let stamp = self.next_stamp();
+        self.note(nr);
+        let mut ran = false;
+        let result = self.below.create(nr, |block| {
+            ran = true;
+            let result = f(block);
+            format::set_stamp(block, stamp);
+            result
+        });
+        if ran {
+            self.changed(nr);
+        }
+        result
     }
 
     fn forget(&mut self, nr: u64) {
@@ -291,7 +374,7 @@ impl<B: Blocks> Blocks for Limited<B> {
     }
 
     fn prefetch(&mut self, nr: u64) {
-        self.note(nr, false);
+        self.note(nr);
         self.below.prefetch(nr);
     }
 

@@ -2,7 +2,7 @@
 # Tables that do not fit what runs: another mode, a shorter one, a snapshot whose
 # origin came back with another store.
 . ./lib.sh
-plan 35
+plan 36
 
 make_small 16 64 32
 size=$(sectors /dev/o)
@@ -61,6 +61,7 @@ is "and that its origin is not there" "$(dmsetup status snap | cut -d' ' -f4)" n
 make_snap snap2 /dev/o 1
 ok "that of the other one is read" dd if=/dev/mapper/snap2 of=/tmp/out bs=4k count=1 iflag=direct status=none
 dmsetup remove snap2
+ok "and deleted, though the same id of the first store is open" message ms delete 1
 ok "the origin is removed with the first snapshot still there" within 20 dmsetup remove ms
 ok "and comes back with the first store" make_ms ms /dev/o /dev/s 32
 ok "in which the snapshot is right" check_pattern /dev/mapper/snap 100 900 1

@@ -70,6 +70,11 @@ impl RamBlocks {
         }
     }
 
+    /// Loses what block `nr` has that is not on the disk.
+    pub(crate) fn lose(&mut self, nr: u64) {
+        self.cache.remove(&nr);
+    }
+
     /// Forgets what is clean.
     pub(crate) fn drop_clean(&mut self) {
         self.cache.retain(|_, c| c.dirty);

@@ -233,3 +233,41 @@ fn what_was_too_much_goes_with_the_next_checkpoint() {
         assert!(cached(&mut m) <= 128);
     }
 }
+
+/// dm-bufio drops a dirty block that it could not write, and then shows what the disk has.
+#[test]
+fn a_state_that_could_not_be_written_is_missed() {
+    let disk = RamBlocks::new(Disk::new(32 * BLOCK_SECTORS));
+    let mut blocks = Limited::new(Cache(disk), 8).unwrap();
+    let write = |blocks: &mut Limited<Cache>, n: u8| {
+        let change = |block: &mut Block| {
+            block[1000] = n;
+            Ok(())
+        };
+        match n {
+            1 => blocks.create(20, change),
+            _ => blocks.edit(20, change),
+        }
+    };
+    let read = |blocks: &mut Limited<Cache>| blocks.read(20, |block| Ok(block[1000]));
+    write(&mut blocks, 1).unwrap();
+    blocks.checkpoint_begins();
+    blocks.write_dirty().unwrap();
+    blocks.checkpoint_ended();
+    blocks.below_mut().0.drop_one(20);
+    assert_eq!(read(&mut blocks), Ok(1));
+    write(&mut blocks, 2).unwrap();
+    // Written in the background, and dropped after that.
+    blocks.write_dirty().unwrap();
+    blocks.below_mut().0.drop_one(20);
+    assert_eq!(read(&mut blocks), Ok(2));
+    write(&mut blocks, 3).unwrap();
+    blocks.below_mut().0.lose(20);
+    assert_eq!(read(&mut blocks), Err(EIO));
+    assert_eq!(write(&mut blocks, 4), Err(EIO));
+    blocks.checkpoint_begins();
+    assert_eq!(read(&mut blocks), Err(EIO));
+    // It is known what a block made anew must be.
+    assert_eq!(write(&mut blocks, 1), Ok(()));
+    assert_eq!(read(&mut blocks), Ok(1));
+}

@@ -118,7 +118,7 @@ pub fn run(shared: &Shared, volumes: &[Volume], steps: &[Step], ops: u64) -> Cha
 
 fn take(shared: &Shared, volumes: &[Volume], step: &Step, changes: &mut Changes) -> io::Result<()> {
     let origin = &volumes[0];
-    let pause = |name: &str, flags| dm::suspend(name, flags).and_then(|()| dm::resume(name));
+    let pause = |name: &str, flags| suspend(shared, name, flags).and_then(|()| dm::resume(name));
     match *step {
         Step::Cut {
             parent,
@@ -164,6 +164,19 @@ fn take(shared: &Shared, volumes: &[Volume], step: &Step, changes: &mut Changes)
     }
 }
 
+/// Suspends a device. What the page cache could not write fails that, once for each such write.
+fn suspend(shared: &Shared, name: &str, flags: u32) -> io::Result<()> {
+    let mut result = dm::suspend(name, flags);
+    for _ in 0..10 {
+        if result.is_ok() || shared.faults == Faults::None {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+        result = dm::suspend(name, flags);
+    }
+    result
+}
+
 fn cut(
     shared: &Shared,
     origin: &Volume,
@@ -178,7 +191,7 @@ fn cut(
     let is_sub = !parent.id.is_empty();
     // The origin is never left suspended: all threads would wait for it.
     let (id, shown) = if suspended {
-        dm::suspend(name, flags)?;
+        suspend(shared, name, flags)?;
         parent.model.begin_cut();
         let id = dm::message(name, words);
         let resumed = is_sub.then(|| dm::resume(name));
@@ -188,7 +201,7 @@ fn cut(
     } else {
         let id = dm::message(name, words)?;
         parent.model.begin_cut();
-        let done = dm::suspend(name, flags);
+        let done = suspend(shared, name, flags);
         let resumed = (is_sub && done.is_ok()).then(|| dm::resume(name));
         let shown = parent.model.end_cut();
         done?;

@@ -16,6 +16,8 @@ use std::{
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
         Mutex, PoisonError,
     },
+    thread::sleep,
+    time::Duration,
 };
 
 /// Longest I/O, in sectors.
@@ -83,12 +85,27 @@ impl Shared {
 
     /// Reads and checks; an error that may not be is noted. Answers whether it was read.
     pub fn read(&self, volume: &Volume, range: Range<u64>, how: How, buffer: &mut Buffer) -> bool {
+        let may_fail = match self.faults {
+            Faults::None => false,
+            Faults::Full { preserve } => !preserve && !volume.id.is_empty(),
+            Faults::Broken => true,
+        };
+        // The page cache tells of a failed write elsewhere whoever comes.
+        let most = match (self.faults, may_fail) {
+            (Faults::None, _) => 0,
+            (_, true) => 3,
+            (_, false) => 12,
+        };
         let mut tries = 0;
         let e = loop {
             match volume.read(range.clone(), how, buffer) {
                 Ok(Ok(())) => return true,
-                // Perhaps of a failed write elsewhere, which the page cache tells whoever comes.
-                Ok(Err(_)) if self.faults != Faults::None && tries < 3 => tries += 1,
+                Ok(Err(_)) if tries < most => {
+                    tries += 1;
+                    if !may_fail {
+                        sleep(Duration::from_millis(tries));
+                    }
+                }
                 Ok(Err(e)) => break e,
                 Err(wrong) => {
                     self.differs(volume, how, wrong);
@@ -97,12 +114,8 @@ impl Shared {
             }
         };
         self.bad_reads.fetch_add(1, Relaxed);
-        let may = match self.faults {
-            Faults::None => false,
-            Faults::Full { preserve } => !preserve && is(&e, &[libc::EIO]) && !volume.id.is_empty(),
-            Faults::Broken => true,
-        };
-        if !may {
+        let broken = matches!(self.faults, Faults::Broken);
+        if !may_fail || !broken && !is(&e, &[libc::EIO]) {
             self.wrong(format!("{} read of {range:?} ({how:?}): {e}", volume.name));
         }
         false

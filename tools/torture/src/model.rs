@@ -128,8 +128,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// A volume that shows this. Unless what is read `settles`, what a failed write has left may
-    /// be taken back, as it is not durable.
+    /// A volume that shows this. Unless what is read `settles`, a failed write leaves it open what
+    /// is shown until a later one has succeeded.
     pub fn new(shown: Shown, settles: bool) -> Self {
         Model {
             inner: Mutex::new(Inner {

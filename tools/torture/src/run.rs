@@ -29,7 +29,7 @@ const MODE: usize = 0;
 const SPACE: usize = 6;
 const METADATA_CHUNKS: usize = 7;
 const LOST: usize = 17;
-const SWEEP: usize = 18;
+const SWEEP: usize = 20;
 
 /// How long a sweep may take.
 const PATIENCE: Duration = Duration::from_secs(300);

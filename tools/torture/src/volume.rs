@@ -73,13 +73,15 @@ impl Volume {
         shown: Shown,
     ) -> Self {
         let careful = options.faults == Faults::Broken;
+        // After a failed write the page cache and the device may differ until the next one.
+        let settles = options.faults == Faults::None;
         Volume {
             name: format!("torture{id}"),
             id: id.to_owned(),
             target,
             arguments,
             sectors: options.sectors,
-            model: Model::new(shown, !careful),
+            model: Model::new(shown, settles),
             device: None,
             careful,
         }
