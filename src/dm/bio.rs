@@ -381,12 +381,20 @@ impl<'a, D: BioData> MapBio<'a, D> {
     ///
     /// The target must have got `dev` in its constructor; otherwise the bio ends with an I/O
     /// error.
-    pub(crate) fn remap(mut self, dev: &BlockDev, sector: u64) {
-        if self.bio.aim(dev, sector) {
-            self.outcome.set(ffi::MAP_REMAPPED);
-            // The bio is dm's again: it submits it when map returns.
-            core::mem::forget(self);
+    pub(crate) fn remap(self, dev: &BlockDev, sector: u64) {
+        // What comes back is dropped.
+        let _ = self.try_remap(dev, sector);
+    }
+
+    /// The same, but a bio that cannot be sent comes back.
+    pub(crate) fn try_remap(mut self, dev: &BlockDev, sector: u64) -> Result<(), Self> {
+        if !self.bio.aim(dev, sector) {
+            return Err(self);
         }
+        self.outcome.set(ffi::MAP_REMAPPED);
+        // The bio is dm's again: it submits it when map returns.
+        core::mem::forget(self);
+        Ok(())
     }
 
     /// Takes it for later.

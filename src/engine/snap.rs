@@ -6,8 +6,9 @@ use super::{
     args,
     bios::{BioData, OurBio},
     name::{cannot_open, refuse, say, Name},
+    order::{Place, Users},
     registry::User,
-    worker::Engine, //
+    worker::{Engine, Shared}, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
@@ -24,7 +25,7 @@ use crate::dm::{
         Text, //
     },
 };
-use crate::store::SnapId;
+use crate::store::{Chunk, SnapId};
 use core::fmt::Write as _;
 use kernel::{
     prelude::*,
@@ -139,6 +140,12 @@ impl SnapTarget {
             return Err((Refused::Map(bio), Status::IOERR));
         }
         let op = bio.op();
+        if matches!(op, Op::Read | Op::Write) {
+            bio = match self.map_known(&engine.shared, bio)? {
+                Some(bio) => bio,
+                None => return Ok(()),
+            };
+        }
         if op != Op::Flush {
             let left = engine.shared.left_in_chunk(bio.sector());
             if bio.sectors() > left && bio.accept_partial(left).is_err() {
@@ -159,6 +166,68 @@ impl SnapTarget {
         engine
             .submit(bio.defer(), op == Op::Read)
             .map_err(|bio| (Refused::Own(bio), Status::IOERR))
+    }
+}
+
+/// Most chunks that one bio is looked up for, with interrupts off.
+const RUN_MAX: u32 = 64;
+
+impl SnapTarget {
+    /// Sends a read or write at once if it is known where its chunk is, and all behind it that
+    /// is in a row with it there. It comes back if the worker must look.
+    fn map_known<'a>(
+        &self,
+        shared: &Shared,
+        mut bio: MapBio<'a, BioData>,
+    ) -> Result<Option<MapBio<'a, BioData>>, (Refused<'a>, Status)> {
+        let (sector, sectors) = (bio.sector(), bio.sectors());
+        let writes = bio.op() == Op::Write;
+        let first = Chunk(sector >> self.chunk_sectors.trailing_zeros());
+        let known = shared.known.lock();
+        let found = known.look(first, self.id);
+        let (users, dest) = match found {
+            Some(Place::Own(dest)) => (Users::StoreChunks, Some(dest)),
+            Some(Place::Store(dest)) if !writes => (Users::StoreChunks, Some(dest)),
+            Some(Place::Origin) if !writes => (Users::OriginReads, None),
+            _ => return Ok(Some(bio)),
+        };
+        let mut len = shared.left_in_chunk(sector);
+        for n in 1..RUN_MAX {
+            if len >= sectors {
+                break;
+            }
+            let next = known.look(Chunk(first.0 + u64::from(n)), self.id);
+            let in_a_row = match (next, dest) {
+                (Some(Place::Origin), None) => true,
+                (Some(Place::Own(next)), Some(dest)) => next.0 == dest.0 + u64::from(n),
+                (Some(Place::Store(next)), Some(dest)) => {
+                    !writes && next.0 == dest.0 + u64::from(n)
+                }
+                _ => false,
+            };
+            if !in_a_row {
+                break;
+            }
+            len = len.saturating_add(self.chunk_sectors);
+        }
+        if sectors > len && bio.accept_partial(len).is_err() {
+            return Err((Refused::Map(bio), Status::IOERR));
+        }
+        // Under the lock, so that whoever makes the worker forget it waits for us.
+        let generation = self.user.enter(users);
+        drop(known);
+        bio.data_mut().counted = Some((users, generation));
+        let sent = match dest {
+            None => bio.try_remap(&shared.origin, sector),
+            Some(dest) => {
+                let start = shared.data_start + (dest.0 << shared.chunk_shift);
+                let offset = sector & u64::from(self.chunk_sectors - 1);
+                bio.try_remap(&shared.store, start + offset)
+            }
+        };
+        // Its count is given back when no lock is held any more.
+        sent.map(|()| None)
+            .map_err(|bio| (Refused::Map(bio), Status::IOERR))
     }
 }
 
@@ -238,7 +307,12 @@ impl Target for SnapTarget {
         // Bios are ended only now that no spinlock is held.
         match queued {
             Some(Ok(())) => (),
-            Some(Err((Refused::Map(bio), status))) => bio.end(status),
+            Some(Err((Refused::Map(mut bio), status))) => {
+                if let Some((users, generation)) = bio.data_mut().counted.take() {
+                    self.user.leave(users, generation);
+                }
+                bio.end(status);
+            }
             Some(Err((Refused::Own(bio), status))) => bio.end(status),
             // The origin's target is not loaded, or with another store.
             None => drop(bio),

@@ -9,7 +9,7 @@ use super::{
     inbox::{Events, Inbox},
     low_water::LowWater,
     name::{say, Name},
-    order::{self, grace, Fifo, Machine, Mode, Request, Timer, Users, World, SLOTS},
+    order::{self, grace, Fifo, Known, Machine, Mode, Place, Request, Timer, Users, World, SLOTS},
     registry::Origin,
     status::Published, //
 };
@@ -30,13 +30,14 @@ use crate::store::{
     CheckpointWrite, Chunk, Dest, ExceptionStore, LogWrite, SnapId, Source, Space, Who,
 };
 use kernel::{
-    new_mutex,
+    new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
         Arc,
         Completion,
-        Mutex, //
+        Mutex,
+        SpinLockIrq, //
     },
 };
 
@@ -44,6 +45,9 @@ use super::meta::BLOCK_SECTORS;
 
 /// Blocks of the largest log write.
 const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
+
+/// Buckets of the table of known places: 900 KiB.
+const KNOWN_BUCKETS: usize = 8192;
 
 /// A command under way, and the thread that will wait for it.
 #[pin_data]
@@ -105,6 +109,8 @@ pub(super) struct Shared {
     /// Sectors in a chunk, as a shift.
     pub(super) chunk_shift: u32,
     pub(super) chunk_sectors: u32,
+    /// First sector of the store's data area.
+    pub(super) data_start: u64,
     /// Live ids; 0 means that origin writes need no look. Written while no origin bio is under
     /// way.
     pub(super) live: Atomic<u64>,
@@ -113,6 +119,10 @@ pub(super) struct Shared {
     pub(super) generation: Atomic<u64>,
     /// Origin chunks that no live id needs any more, durably. Set by the worker only.
     pub(super) preserved: LazyBits,
+    /// Where chunks of snapshots are. The worker writes, map() looks; taken before the lock of
+    /// the origin's users.
+    #[pin]
+    pub(super) known: SpinLockIrq<Known>,
     /// The mode is `fail`.
     pub(super) failed: Atomic<bool>,
     /// Origin writes between map() and their end.
@@ -125,8 +135,6 @@ pub(super) struct Shared {
 struct Outside {
     owner: Arc<Origin>,
     shared: Arc<Shared>,
-    /// First sector of the store's data area.
-    data_start: u64,
     inbox: Arc<Inbox>,
     kcopyd: Kcopyd<Inbox>,
     io: IoClient<Inbox>,
@@ -179,6 +187,7 @@ impl Engine {
         let live = store.live_ids();
         let uuid = store.uuid();
         let args = parts.args;
+        let known = Known::new(KNOWN_BUCKETS)?;
         let preserved = LazyBits::new(args.cache.limit())?;
         let published = Published::new(args.store_type.name(), geometry.chunk_sectors);
         let (origin, store_dev) = (parts.origin.clone(), parts.store_dev.clone());
@@ -191,9 +200,11 @@ impl Engine {
                 read_only: mode == Mode::Ro,
                 chunk_shift: geometry.chunk_sectors.trailing_zeros(),
                 chunk_sectors: geometry.chunk_sectors,
+                data_start: geometry.data_start,
                 live: Atomic::new(live),
                 generation: Atomic::new(1),
                 preserved,
+                known <- new_spinlock_irq!(known),
                 failed: Atomic::new(mode == Mode::Fail),
                 origin_writes: Atomic::new(0),
                 published <- published,
@@ -207,7 +218,6 @@ impl Engine {
         let outside = Outside {
             owner: parts.owner,
             shared: shared.clone(),
-            data_start: geometry.data_start,
             inbox: inbox.clone(),
             kcopyd: Kcopyd::new(SLOTS as u32, inbox.clone())?,
             io: IoClient::new(parts.store_dev, inbox.clone())?,
@@ -416,7 +426,7 @@ impl Outside {
 
     /// First sector of a chunk of the store.
     fn dest_sector(&self, dest: Dest) -> u64 {
-        self.data_start + (dest.0 << self.shared.chunk_shift)
+        self.shared.data_start + (dest.0 << self.shared.chunk_shift)
     }
 
     /// First sector of a chunk of the origin, and how many of it the origin has.
@@ -587,6 +597,18 @@ impl World for Outside {
     fn preserved(&mut self, chunk: Chunk) {
         let generation = self.shared.generation.load(Relaxed);
         self.shared.preserved.set(chunk.0, generation);
+    }
+
+    fn learn(&mut self, chunk: Chunk, id: SnapId, place: Place) {
+        self.shared.known.lock().learn(chunk, id, place);
+    }
+
+    fn forget(&mut self, chunk: Chunk) {
+        self.shared.known.lock().forget(chunk);
+    }
+
+    fn forget_all(&mut self) {
+        self.shared.known.lock().forget_all();
     }
 
     fn cut(&mut self, _id: SnapId) {

@@ -54,14 +54,17 @@ dmsetup remove snap
 dmsetup remove ms
 rmdir /sys/fs/cgroup/slow
 
+# begun <n>: so many writes are under way.
+begun() { [ "$(awk '{ print $2 }' "/sys/block/$(block_name /dev/mapper/ms)/inflight")" -ge "$1" ]; }
 # overtaken <how>: two writes of a chunk have begun, whose copy is held back.
 overtaken() {
 	copied=$(ms_status ms copied)
 	write_pattern /dev/mapper/ms 0 8 4 &
 	writer=$!
-	sleep 0.1
+	within 5 begun 1
 	write_pattern /dev/mapper/ms 2 2 5 &
 	second=$!
+	within 5 begun 2
 	is "$1: the origin keeps its contents until the copy is safe" "$(value /dev/o direct)" 000003
 	ok "$1: the write waits" kill -0 $writer
 	is "$1: a snapshot's read meanwhile is right" "$(value /dev/mapper/snap direct)" 000003

@@ -9,6 +9,7 @@ mod discard;
 mod failures;
 mod flush;
 mod heal;
+mod known;
 mod origin;
 mod reuse;
 mod snapshot;

@@ -60,7 +60,10 @@ impl<W: World> Machine<W> {
             Some(Control::Name { id, name }) => {
                 self.store.rename(*id, unpadded(name)).map(|()| None)
             }
-            Some(Control::LoseAll) => self.store.record_all_lost().map(|()| None),
+            Some(Control::LoseAll) => {
+                world.forget_all();
+                self.store.record_all_lost().map(|()| None)
+            }
             Some(Control::Resize { origin, store }) => {
                 self.store.resize(*origin, *store).map(|()| None)
             }
@@ -108,6 +111,8 @@ impl<W: World> Machine<W> {
         let store = &*self.store;
         let who = Who::Snapshot(parent);
         if !self.gate.is_for(parent) {
+            // The parent will not be alone with what it has.
+            world.forget_all();
             let since = world.ask(Users::StoreChunks);
             self.gate.begin(parent, since);
             self.look_again = true;

@@ -152,7 +152,7 @@ impl<W: World> Machine<W> {
             match (result, remap) {
                 (Ok(()), None) => (),
                 (Ok(()), Some(_)) => {
-                    self.note_record(chunk);
+                    self.note_record(world, chunk);
                     if let Source::Store(dest) = from {
                         self.collecting.unshared.note(dest.0);
                     }
@@ -209,9 +209,10 @@ impl<W: World> Machine<W> {
     /// all have lost what they do not have a record for.
     pub(super) fn lose(&mut self, world: &mut W, chunk: Chunk, ids: Descriptor) -> Result {
         match self.store.record_lost(chunk, ids) {
-            Ok(()) => self.note_record(chunk),
+            Ok(()) => self.note_record(world, chunk),
             Err(e) if e == ENOSPC => {
                 self.store.record_all_lost()?;
+                world.forget_all();
                 world.all_lost();
                 self.collecting.recorded.note_all();
                 self.collecting.busy = true;
@@ -223,7 +224,8 @@ impl<W: World> Machine<W> {
     }
 
     /// The batch has a record of this chunk.
-    pub(super) fn note_record(&mut self, chunk: Chunk) {
+    pub(super) fn note_record(&mut self, world: &mut W, chunk: Chunk) {
+        world.forget(chunk);
         self.collecting.recorded.note(chunk.0);
         self.collecting.busy = true;
     }

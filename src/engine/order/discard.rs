@@ -113,7 +113,7 @@ impl<W: World> Machine<W> {
         }
         match self.store.record_zero(chunk, id) {
             Ok(()) => {
-                self.note_record(chunk);
+                self.note_record(world, chunk);
                 if let Found::Shared(Value::Chunk(dest)) = found {
                     // Another may be alone with it from now on.
                     self.collecting.unshared.note(dest.0);

@@ -85,6 +85,7 @@ impl<W: World> Machine<W> {
         }
         self.mode = Mode::Fail;
         self.look_again = true;
+        world.forget_all();
         self.fail_reads = world.ask(Users::OriginReads);
         self.heal = Heal {
             attempt: Attempt::Due,

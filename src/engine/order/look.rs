@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Looking at bios: what is to become of a read, a write, a flush.
+//!
+//! What is found about a chunk of a snapshot is [learned](super::Known), for others to come:
+//!
+//! - Where it is read holds until a record about the chunk is made, all content is lost, or the
+//!   mode becomes `fail`.
+//! - That it may be written in place holds until then or until a snapshot of the snapshot is to
+//!   be cut; and it is learned only when no wait applies to the write that was looked at.
 
-use super::{Fifo, Looked, Machine, Mode, Op, Request, Timer, World, MAX_STALLS, NO_MEMORY_MS};
+use super::{
+    Fifo, Looked, Machine, Mode, Op, Place, Request, Timer, World, MAX_STALLS, NO_MEMORY_MS,
+};
 use crate::store::{Chunk, Found, Remap, SnapId, Source, Value, Who, Writeable, MAX_DESTS};
 use kernel::prelude::*;
 
@@ -16,9 +25,15 @@ impl<W: World> Machine<W> {
             return world.end(bio, Err(EIO));
         }
         match self.store.find(chunk, id) {
-            Ok(Found::NotRemapped) => world.read_origin(bio),
+            Ok(Found::NotRemapped) => {
+                world.learn(chunk, id, Place::Origin);
+                world.read_origin(bio);
+            }
             Ok(Found::Shared(value) | Found::Private(value)) => match value {
-                Value::Chunk(dest) => world.to_store(bio, dest),
+                Value::Chunk(dest) => {
+                    world.learn(chunk, id, Place::Store(dest));
+                    world.to_store(bio, dest);
+                }
                 Value::Zero => world.end_zeroed(bio),
                 Value::Lost => world.end(bio, Err(EIO)),
             },
@@ -248,6 +263,11 @@ impl<W: World> Machine<W> {
                 let Some(bio) = held else {
                     return Looked::Gone;
                 };
+                // With a record on its way, one with FUA would have to wait.
+                let stages = [&self.collecting, &self.writing];
+                if !stages.iter().any(|stage| stage.recorded.holds(chunk.0)) {
+                    world.learn(chunk, id, Place::Own(dest));
+                }
                 world.to_store(bio, dest);
             }
             Ok(Writeable::Copy { from, remap }) => {

@@ -33,12 +33,14 @@ mod copies;
 mod discard;
 mod gate;
 mod heal;
+mod known;
 mod look;
 mod slots;
 mod stage;
 mod sweep;
 mod world;
 
+pub(crate) use known::{Known, Place};
 pub(crate) use slots::SLOTS;
 pub(crate) use world::{Control, Copied, Counts, Fifo, Mode, Op, Request, Timer, Users, World};
 

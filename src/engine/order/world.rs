@@ -2,7 +2,10 @@
 
 //! What the state machine sees of the world: bios as requests, actions as calls.
 
-use super::grace::{Generation, Ticket};
+use super::{
+    grace::{Generation, Ticket},
+    known::Place,
+};
 use crate::store::{
     CheckpointWrite, Chunk, Dest, Identity, LogWrite, SnapId, Source, Who, NAME_LEN,
 };
@@ -194,6 +197,12 @@ pub(crate) trait World {
     fn write_last_word(&mut self, write: CheckpointWrite);
     /// No live id needs `chunk` of the origin any more, durably.
     fn preserved(&mut self, chunk: Chunk);
+    /// `chunk` of the snapshot is there, until it is forgotten: see [`Known`](super::Known).
+    fn learn(&mut self, chunk: Chunk, id: SnapId, place: Place);
+    /// What was learned of `chunk` does not hold any more.
+    fn forget(&mut self, chunk: Chunk);
+    /// Nothing does that was learned.
+    fn forget_all(&mut self);
     /// A snapshot was cut: what [`preserved`](Self::preserved) told before is void.
     fn cut(&mut self, id: SnapId);
     /// A snapshot was deleted, durably.

@@ -9,7 +9,7 @@ use super::super::powercut::{
 };
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
-    Control, Copied, Fifo, Machine, Mode, Op, Request, Timer, Users, World,
+    Control, Copied, Fifo, Machine, Mode, Op, Place, Request, Timer, Users, World,
 };
 use crate::store::{
     CheckpointWrite, Chunk, Dest, Identity, LogWrite, SnapId, Source, Who, NAME_LEN,
@@ -80,6 +80,8 @@ pub(super) struct Desk {
     /// Times that all was lost.
     pub(super) losses: usize,
     pub(super) preserved: Vec<Chunk>,
+    /// Where chunks of snapshots are.
+    pub(super) known: BTreeMap<(u64, u64), Place>,
     pub(super) cuts: Vec<SnapId>,
     pub(super) gone: Vec<SnapId>,
     /// The time asked for, by timer.
@@ -157,6 +159,18 @@ impl World for Desk {
 
     fn all_lost(&mut self) {
         self.losses += 1;
+    }
+
+    fn learn(&mut self, chunk: Chunk, id: SnapId, place: Place) {
+        self.known.insert((chunk.0, id.0), place);
+    }
+
+    fn forget(&mut self, chunk: Chunk) {
+        self.known.retain(|&(of, _), _| of != chunk.0);
+    }
+
+    fn forget_all(&mut self) {
+        self.known.clear();
     }
 
     fn preserved(&mut self, chunk: Chunk) {

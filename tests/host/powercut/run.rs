@@ -11,7 +11,7 @@ use super::{
     sim::{Event, Mutation, Sim, Told},
     Config,
 };
-use crate::engine::order::{Control, Fifo, Machine, Mode, Op, Timer, Users, World};
+use crate::engine::order::{Control, Fifo, Machine, Mode, Op, Place, Timer, Users, World};
 use crate::store::{Chunk, ExceptionStore, Found, Identity, SnapId, Value, NAME_LEN};
 use kernel::prelude::*;
 use std::vec::Vec;
@@ -520,6 +520,12 @@ impl Run {
                 sim.events.push(Event::OriginFlush(bio, mark));
             }
             (None, _) if fast => sim.to_origin(bio),
+            (Some(id), Op::Read | Op::Write) if sim.is_known(chunk, id, op) => {
+                match sim.known.look(Chunk(chunk), SnapId(id)) {
+                    Some(Place::Store(dest) | Place::Own(dest)) => sim.to_store(bio, dest),
+                    _ => sim.read_origin(bio),
+                }
+            }
             (_, Op::Read) => sim.inbox.push_back(Told::Read(bio)),
             _ => {
                 if id.is_none() && op != Op::Discard {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::engine::order::{
     grace::{Generation, Grace, Ticket},
-    Control, Copied, Mode, Op, Timer, Users,
+    Control, Copied, Known, Mode, Op, Place, Timer, Users,
 };
 use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Dest, Geometry, LogWrite, SnapId, Source,
@@ -53,6 +53,10 @@ pub(crate) enum Mutation {
     NoStoreFlush,
     /// A discard of the origin is passed down without a look.
     BlindDiscard,
+    /// What was learned of a chunk is not forgotten with its record.
+    StaleKnown,
+    /// Nor is all of it, when a snapshot is cut of a snapshot or all is lost.
+    KeptKnown,
 }
 
 /// A copy on its way.
@@ -173,6 +177,8 @@ pub(crate) struct Sim {
     pub(super) last_ask: Ticket,
     /// Log writes that ended while older reads were out.
     pub(crate) log_asks: Vec<Ticket>,
+    /// Where chunks of snapshots are.
+    pub(super) known: Known,
     /// The create generation in which each chunk was preserved.
     pub(super) preserved: Vec<u64>,
     pub(super) generation: u64,
@@ -252,6 +258,7 @@ impl Sim {
             grace: Default::default(),
             last_ask: Ticket::default(),
             log_asks: Vec::new(),
+            known: Known::new(2).expect("memory"),
             preserved: vec![0; sectors],
             generation: 1,
             control_result: None,
@@ -353,6 +360,15 @@ impl Sim {
     pub(crate) fn dest_sector(&self, dest: Dest) -> u64 {
         assert!(dest.0 < self.geometry.data_chunks, "no such destination");
         self.geometry.data_start + dest.0 * self.chunk()
+    }
+
+    /// Whether it is known where a snapshot's chunk is, so that it can be read or written at once.
+    pub(crate) fn is_known(&self, chunk: u64, id: u64, op: Op) -> bool {
+        match self.known.look(Chunk(chunk), SnapId(id)) {
+            Some(Place::Own(_)) => true,
+            Some(_) => op == Op::Read,
+            None => false,
+        }
     }
 
     /// Whether an origin write to `chunk` needs no look by the machine.

@@ -165,6 +165,8 @@ fn broken_rules_are_noticed_with_the_model() {
         Mutation::StaleFastPath,
         Mutation::NoStoreFlush,
         Mutation::BlindDiscard,
+        Mutation::StaleKnown,
+        Mutation::KeptKnown,
     ];
     all_noticed(model, &mutations, 5000);
 }
@@ -183,11 +185,14 @@ const RULES: &[Mutation] = &[
     Mutation::StaleFastPath,
     Mutation::NoStoreFlush,
     Mutation::BlindDiscard,
+    Mutation::StaleKnown,
 ];
 
 #[test]
 fn broken_rules_are_noticed_with_btree() {
     all_noticed(btree, RULES, 5000);
+    // Snapshots of snapshots are of this type only.
+    all_noticed(btree, &[Mutation::KeptKnown], 5000);
 }
 
 #[test]

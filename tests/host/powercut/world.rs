@@ -9,7 +9,7 @@ use super::{
 };
 use crate::engine::order::{
     grace::{Generation, Ticket},
-    Copied, Mode, Op, Request, Timer, Users, World,
+    Copied, Mode, Op, Place, Request, Timer, Users, World,
 };
 use crate::store::{CheckpointWrite, Chunk, Dest, LogWrite, SnapId, Source, Who};
 use kernel::prelude::*;
@@ -180,6 +180,22 @@ impl World for Sim {
         self.write_checkpoint_block();
         // From here on a cut may find it.
         self.lose_all();
+    }
+
+    fn learn(&mut self, chunk: Chunk, id: SnapId, place: Place) {
+        self.known.learn(chunk, id, place);
+    }
+
+    fn forget(&mut self, chunk: Chunk) {
+        if self.mutation != Mutation::StaleKnown {
+            self.known.forget(chunk);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        if self.mutation != Mutation::KeptKnown {
+            self.known.forget_all();
+        }
     }
 
     fn preserved(&mut self, chunk: Chunk) {
