@@ -433,7 +433,7 @@ void ms_bufio_set_verified(struct dm_buffer *b)
 
 struct workqueue_struct *ms_queue_new(const char *name)
 {
-	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 0, name);
+	return alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_PERCPU, 0, name);
 }
 
 void ms_work_init(struct work_struct *work, void (*fn)(struct work_struct *))

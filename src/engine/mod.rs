@@ -13,8 +13,8 @@
 //! 3. `Engine::core`: the state machine, the store and what they act on, held by the worker while
 //!    it works and by those who look something up in the store;
 //! 4. the checkpoint thread's `job`, a waiter's `result`;
-//! 5. spinlocks: `Origin::engine`, then `Inbox::inner`; `Origin::grace`, `Origin::brief` and
-//!    those of `Published` are leaves.
+//! 5. spinlocks: `Origin::engine`, then `Inbox::inner` or `Shared::known`, in the latter
+//!    `Origin::grace`; that, `Origin::brief` and those of `Published` are leaves.
 //!
 //! The checkpoint thread holds its own `device` lock during I/O; nobody else takes it.
 //!
@@ -27,6 +27,7 @@ mod args;
 mod bios;
 mod checkpoint;
 mod control;
+mod copier;
 mod identity;
 mod inbox;
 mod low_water;

@@ -6,6 +6,7 @@ use super::{
     args::OriginArgs,
     bios::{BioData, Bios, OurBio},
     checkpoint::CheckpointWriter,
+    copier::{Copier, Copy, CopyFrom},
     inbox::{Events, Inbox},
     low_water::LowWater,
     name::{say, Name},
@@ -19,7 +20,7 @@ use crate::dm::{
     bufio::BufioWriter,
     device::{BlockDev, DevT},
     io::{Flags, IoClient, PageBuf, Run},
-    kcopyd::{Kcopyd, Region, MAX_DESTS},
+    kcopyd::{CopyDone, MAX_DESTS},
     noio::NoIo,
     print,
     queue::{Kick, Run as Runs, WorkQueue},
@@ -136,7 +137,7 @@ struct Outside {
     owner: Arc<Origin>,
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
-    kcopyd: Kcopyd<Inbox>,
+    copier: Copier,
     io: IoClient<Inbox>,
     checkpoint: Arc<CheckpointWriter>,
     /// The buffer of log writes; away while one is out.
@@ -219,7 +220,7 @@ impl Engine {
             owner: parts.owner,
             shared: shared.clone(),
             inbox: inbox.clone(),
-            kcopyd: Kcopyd::new(SLOTS as u32, inbox.clone())?,
+            copier: Copier::new(shared.origin.clone(), shared.store.clone(), inbox.clone())?,
             io: IoClient::new(parts.store_dev, inbox.clone())?,
             checkpoint: checkpoint.clone(),
             log_page: Some(PageBuf::new(LOG_BLOCKS)?),
@@ -359,6 +360,7 @@ impl Runs for Engine {
             let any = self.inbox.take(events);
             outside.feed(machine, events);
             machine.run(outside);
+            outside.copier.start();
             if !any {
                 break;
             }
@@ -383,9 +385,13 @@ impl Runs for Engine {
 impl Outside {
     /// Gives what has arrived to the machine.
     fn feed(&mut self, machine: &mut Machine<Outside>, events: &mut Events) {
-        events
-            .copied
-            .drain(|slot, copied| machine.copied(self, slot, copied));
+        events.copied.drain(|slot, copied| {
+            let mut ended = self.copier.ended(slot as u8, copied);
+            while let Some(slot) = ended {
+                ended = self.copier.follower(slot);
+                machine.copied(self, usize::from(slot), copied);
+            }
+        });
         while let Some(mut bio) = events.overwritten.pop() {
             let data = bio.data_mut();
             let result = if data.failed { Err(EIO) } else { Ok(()) };
@@ -531,36 +537,27 @@ impl World for Outside {
     }
 
     fn copy(&mut self, slot: usize, chunk: Chunk, from: Source, dests: &[Dest]) {
-        let slot_nr = slot as u32;
         let (start, sectors) = self.chunk_extent(chunk);
-        let region = |sector| Region {
-            dev: &self.shared.store,
-            sector,
+        let slot = slot as u8;
+        let from = match from {
+            Source::Origin => CopyFrom::Origin(start),
+            Source::Store(dest) => CopyFrom::Store(self.dest_sector(dest)),
+            Source::Zero => CopyFrom::Zero,
+            // Never asked for.
+            Source::Lost => return self.inbox.copy_done(slot.into(), true, 0),
+        };
+        let mut to = [0; MAX_DESTS];
+        for (to, dest) in to.iter_mut().zip(dests) {
+            *to = self.dest_sector(*dest);
+        }
+        let count = dests.len();
+        let copy = Copy {
+            from,
             sectors,
+            to,
+            count,
         };
-        let mut to = [region(0); MAX_DESTS];
-        for (region, dest) in to.iter_mut().zip(dests) {
-            region.sector = self.dest_sector(*dest);
-        }
-        let to = &to[..dests.len().min(MAX_DESTS)];
-        let result = match from {
-            Source::Origin => {
-                let from = Region {
-                    dev: &self.shared.origin,
-                    sector: start,
-                    sectors,
-                };
-                self.kcopyd.copy(slot_nr, from, to)
-            }
-            Source::Store(dest) => self
-                .kcopyd
-                .copy(slot_nr, region(self.dest_sector(dest)), to),
-            Source::Zero => self.kcopyd.zero(slot_nr, to),
-            Source::Lost => Err(EIO),
-        };
-        if result.is_err() {
-            crate::dm::kcopyd::CopyDone::copy_done(&*self.inbox, slot_nr, true, 0);
-        }
+        self.copier.copy(slot, copy);
     }
 
     fn write_log(&mut self, write: LogWrite) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Big requests stay big where nothing has to be decided by chunk.
 . ./lib.sh
-plan 7
+plan 9
 
 # requests <device below> <field> <command>...: how many the device below got.
 requests() {
@@ -34,5 +34,12 @@ is "a write of 512 KiB copies its 128 chunks" $(($(ms_status ms copied) - before
 is "a write with nothing to copy is cut no finer than by chunk" \
 	"$(most "$(requests /dev/o 5 write_all /dev/mapper/ms 2)" 128 && echo yes)" yes
 is "reads of the origin are still not cut" "$(requests /dev/o 1 read_all /dev/mapper/ms)" 16
+# What is known of a snapshot's chunks from a first read is not asked for again, nor cut.
+read_tail() { dd if=/dev/mapper/snap of=/dev/null bs=256k skip=4 count=16 iflag=direct status=none; }
+read_head() { dd if=/dev/mapper/snap of=/dev/null bs=256k count=2 iflag=direct status=none; }
+read_tail
+read_head
+is "reads of a snapshot are not cut where it shares the origin's chunks" "$(requests /dev/o 1 read_tail)" 16
+is "nor where its own follow each other" "$(requests /dev/s 1 read_head)" 2
 ok "no request is bigger than the device takes" dd if=/dev/mapper/snap of=/dev/null bs=4M count=4 iflag=direct
 cleanup
