@@ -533,11 +533,10 @@ impl Target for OriginTarget {
                     return bio.remap(&shared.origin, sector);
                 }
                 let preserved = shared.is_preserved(sector >> shared.chunk_shift);
-                let mut len = shared.left_in_chunk(sector);
-                if preserved && bio.op() != Op::Write {
-                    // It carries no data, and may be huge.
-                    len = shared.preserved_run(sector, bio.sectors());
-                }
+                let len = match preserved {
+                    true => shared.preserved_run(sector, bio.sectors()),
+                    false => shared.left_in_chunk(sector),
+                };
                 if bio.sectors() > len && bio.accept_partial(len).is_err() {
                     return bio.end(Status::IOERR);
                 }
@@ -619,7 +618,7 @@ impl Target for OriginTarget {
     }
 }
 
-/// Most chunks that a bio without data is not cut at, for the sake of whoever waits meanwhile.
+/// Most chunks that a bio is not cut at: one without data may be huge.
 const PRESERVED_RUN: u32 = 4096;
 
 impl super::worker::Shared {
