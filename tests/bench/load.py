@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""fio, and what the machine counts meanwhile."""
+
+import json
+import os
+import random
+import subprocess
+
+from stacks import ORIGIN
+
+TICK = os.sysconf('SC_CLK_TCK')
+
+
+def busy_seconds(when):
+    """Of all processors since the boot, from what fio kept before or after the job."""
+    with open(f'/tmp/job.{when}.txt') as file:
+        user, nice, system, _, _, irq, softirq = map(int, file.readline().split()[1:8])
+    return (user + nice + system + irq + softirq) / TICK
+
+
+def counters(blocks):
+    """Bytes read, bytes written and flushes of null_blk devices, summed."""
+    total = [0, 0, 0]
+    for block in blocks:
+        with open(f'/sys/block/{block}/stat') as file:
+            fields = [int(field) for field in file.read().split()]
+        for i, value in enumerate((fields[2] * 512, fields[6] * 512, fields[15])):
+            total[i] += value
+    return total
+
+
+def fio(jobs, seconds):
+    """Runs jobs, each a dict of options, side by side; returns what fio says of each."""
+    words = ['fio', '--output-format=json', '--direct=1', f'--runtime={seconds}']
+    for name, options in jobs.items():
+        words.append('--name=' + name)
+        words += [f'--{key}={value}' for key, value in options.items()]
+    done = subprocess.run(words, capture_output=True, text=True, cwd='/tmp', timeout=seconds * 10 + 120)
+    if done.returncode:
+        raise RuntimeError(f'fio: status {done.returncode}: {done.stderr.strip()[-300:]}')
+    # Warnings may come before the JSON.
+    result = json.loads(done.stdout[done.stdout.index('{'):])
+    found = {}
+    for job in result['jobs']:
+        if job['error']:
+            raise RuntimeError(f"fio: job {job['jobname']}: error {job['error']}")
+        side = job['read'] if job['read']['total_ios'] else job['write']
+        if not side['total_ios']:
+            raise RuntimeError(f"fio: job {job['jobname']} did nothing")
+        found[job['jobname']] = {
+            'ios': side['total_ios'],
+            'bytes': side['io_bytes'],
+            'seconds': side['runtime'] / 1000,
+            'iops': side['iops'],
+            'p99': side['clat_ns']['percentile']['99.000000'] / 1000,
+        }
+    return found
+
+
+def listed(count, sync):
+    """The path of a list for fio: writes to the first 4 KiB of chunks, in random order."""
+    path = f'/tmp/once-{count}-{sync}'
+    if not os.path.exists(path):
+        chunks = list(range(ORIGIN << 20 >> 14))
+        random.Random(1).shuffle(chunks)
+        with open(path, 'w') as file:
+            file.write('fio version 2 iolog\nit add\nit open\n')
+            for chunk in chunks[:count]:
+                file.write(f'it write {chunk << 14} 4096\n')
+                if sync:
+                    file.write('it datasync 0 0\n')
+            file.write('it close\n')
+    return path
+
+
+def on(device, options):
+    """The options for a device; a list names another, which is replaced."""
+    options = dict(options)
+    if 'once' not in options:
+        return options | {'filename': device}
+    return {'read_iolog': listed(*options.pop('once')), 'replay_redirect': device,
+            'replay_no_stall': 1} | options
+
+
+def measure(stack, target, options, seconds, consumed):
+    """One run on a stack: fio's figures and the machine's.
+
+    Bytes written include what is only written when the stack is taken down, which is done
+    here if the load has consumed its state.
+    """
+    before = counters(stack.blocks)
+    options = on(getattr(stack, target), options) | {
+        'exec_prerun': 'cat /proc/stat', 'exec_postrun': 'cat /proc/stat'}
+    job = fio({'job': options}, seconds)['job']
+    busy = busy_seconds('postrun') - busy_seconds('prerun')
+    after = counters(stack.blocks)
+    flushes = after[2] - before[2]
+    if consumed:
+        stack.close()
+        after = counters(stack.blocks)
+    return job | {
+        'read': (after[0] - before[0]) / job['bytes'],
+        'written': (after[1] - before[1]) / job['bytes'],
+        'flushes': flushes / job['ios'] * 1000,
+        'cpu': busy / job['ios'] * 1e6,
+    }
