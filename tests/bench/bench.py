@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import time
+from contextlib import nullcontext
 
 from load import measure
-from rows import LOADS, Case, select
-from stacks import KINDS, Disks
+from rows import LOADS, select
+from sampler import Sampler
 from special import SPECIAL
+from stacks import KINDS, Disks
 from stats import judge, median
 
 
@@ -74,13 +76,21 @@ class Bench:
             for case in cases if n % 2 == 0 else reversed(cases):
                 stack = stacks[case.kind]
                 stack.ready(case, what.content, what.consumed)
-                figure = measure(stack, what.target, options, self.options.seconds, what.consumed)
+                with Sampler() if self.options.profile else nullcontext() as sampler:
+                    figure = measure(stack, what.target, options, self.options.seconds, what.consumed)
+                if sampler:
+                    self.keep(f'{setting}, {load}, {case}', figure, sampler)
                 figures[str(case)].append(figure)
                 line.append(f'{case} {figure["iops"]:.0f}')
             self.say(f'  {n + 1}/{self.options.pairs}: {"; ".join(line)}')
         for stack in stacks.values():
             stack.close()
         disks.close()
+
+    def keep(self, title, figure, sampler):
+        with open('/out/profile.txt', 'a') as file:
+            print(f'{title}: {figure["iops"]:.0f} IOPS', file=file)
+            print('\n'.join(sampler.report(figure['begin'], figure['end'])), file=file)
 
     def conclude(self, row, setting, engine, figures, failed):
         """Compares, with the peer that is better by its median."""
@@ -122,6 +132,7 @@ def main():
     parser.add_argument('--seconds', type=int)
     parser.add_argument('--settings', type=lambda text: text.split(','))
     parser.add_argument('--engines', type=lambda text: text.split(','))
+    parser.add_argument('--profile', action='store_true')
     options = parser.parse_args()
     for module in 'dm-mod', 'null_blk nr_devices=0':
         subprocess.run(['modprobe', *module.split()], check=True)

@@ -11,11 +11,13 @@ from stacks import ORIGIN
 TICK = os.sysconf('SC_CLK_TCK')
 
 
-def busy_seconds(when):
-    """Of all processors since the boot, from what fio kept before or after the job."""
+def kept(when):
+    """What fio kept before or after the job: the seconds that all processors were busy since
+    the boot, and those since the boot."""
     with open(f'/tmp/job.{when}.txt') as file:
-        user, nice, system, _, _, irq, softirq = map(int, file.readline().split()[1:8])
-    return (user + nice + system + irq + softirq) / TICK
+        lines = file.read().splitlines()
+    user, nice, system, _, _, irq, softirq = map(int, lines[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / TICK, float(lines[-1].split()[0])
 
 
 def counters(blocks):
@@ -90,9 +92,9 @@ def measure(stack, target, options, seconds, consumed):
     """
     before = counters(stack.blocks)
     options = on(getattr(stack, target), options) | {
-        'exec_prerun': 'cat /proc/stat', 'exec_postrun': 'cat /proc/stat'}
+        'exec_prerun': 'cat /proc/stat /proc/uptime', 'exec_postrun': 'cat /proc/stat /proc/uptime'}
     job = fio({'job': options}, seconds)['job']
-    busy = busy_seconds('postrun') - busy_seconds('prerun')
+    (busy_before, begin), (busy_after, end) = kept('prerun'), kept('postrun')
     after = counters(stack.blocks)
     flushes = after[2] - before[2]
     if consumed:
@@ -102,5 +104,7 @@ def measure(stack, target, options, seconds, consumed):
         'read': (after[0] - before[0]) / job['bytes'],
         'written': (after[1] - before[1]) / job['bytes'],
         'flushes': flushes / job['ios'] * 1000,
-        'cpu': busy / job['ios'] * 1e6,
+        'cpu': (busy_after - busy_before) / job['ios'] * 1e6,
+        'begin': begin,
+        'end': end,
     }

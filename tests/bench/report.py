@@ -148,13 +148,28 @@ def picture(results):
     return '\n'.join(out) + '\n'
 
 
+def merge(run, earlier):
+    """The results of a run, with those that an earlier one has of other rows."""
+    def name(result):
+        return result['name'], result['setting'], result['engine']
+
+    own = {name(result) for result in run['results']}
+    kept = [result for result in earlier['results'] if name(result) not in own]
+    return run | {'results': kept + run['results'], 'minutes': run['minutes'] + earlier['minutes']}
+
+
 def main():
     folder = sys.argv[1]
-    with open(os.path.join(folder, 'results.json')) as file:
+    path = os.path.join(folder, 'results.json')
+    with open(path) as file:
         run = json.load(file)
-    head = (f"{run['pairs']} pairs of {run['seconds']} s, {run['processors']} processors, "
-            f"{run['kernel']}, {run['minutes']:.0f} minutes\n\n")
-    text = head + table(run['results'])
+    if os.path.exists(os.path.join(folder, 'earlier.json')):
+        with open(os.path.join(folder, 'earlier.json')) as file:
+            run = merge(run, json.load(file))
+        with open(path, 'w') as file:
+            json.dump(run, file, indent=1)
+    text = (f"{run['pairs']} pairs of {run['seconds']} s, {run['processors']} processors, "
+            f"{run['kernel']}, {run['minutes']:.0f} minutes\n\n") + table(run['results'])
     for name, content in ('table.txt', text), ('picture.svg', picture(run['results'])):
         with open(os.path.join(folder, name), 'w') as file:
             file.write(content)

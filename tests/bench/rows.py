@@ -79,6 +79,14 @@ BOTH = ('libaio', 'io_uring')
 STORES = ('btree', 'bitmask')
 
 
+# The cases of special.py.
+SNAPSHOTS, REMAPS = 10_000, 500_000
+CREATE = f'{SNAPSHOTS} snap', '1 snap'
+LOAD = f'{REMAPS} remaps, {SNAPSHOTS} snap', 'empty store', 'the same, log as full as it gets', 'clean stop, + 1 s'
+MEMORY = 'memory', 'cache-limit + bits + 4 MiB'
+BUSY_OURS, BUSY_LINEAR = 'multisnapshot btree 16K, first overwrites', 'linear, as many bytes written'
+
+
 def ours(snapshots, chunk=32, store='btree'):
     return Case('multisnapshot', snapshots, chunk, store)
 
@@ -129,6 +137,12 @@ def make_rows():
                   (SNAP1,), 1, 'flushes', True, ('cache',))
         yield Row('flushes-qd1' + end, 'the same at depth 1, of 1,000', 'qd1', ours(1, store=store), (), 1000,
                   'flushes', True, ('cache',))
+    yield Row('create', f'create with {SNAPSHOTS} snapshots', 'create', CREATE[0], CREATE[1:], 1.5, 'seconds', True)
+    yield Row('load/clean', 'load after a clean stop', 'large', LOAD[0], LOAD[1:2], 2, 'seconds', True)
+    yield Row('load/full-log', 'load with a full log', 'large', LOAD[2], LOAD[3:], 1, 'seconds', True)
+    yield Row('memory', 'memory', 'large', MEMORY[0], MEMORY[1:], 1, 'bytes', True)
+    yield Row('busy-reads', 'origin reads under first overwrites', 'busy-reads', BUSY_OURS, (BUSY_LINEAR,), 1.5,
+              'p99', True, ('plain', 'slow'))
     for chunk in 8, 128, 512:
         for load in 'random-4k', 'seq':
             yield Row(f'chunks-{load}/{chunk // 2}k', f'chunk size: {load} first overwrite', load,

@@ -31,13 +31,13 @@ class Disks:
         self.attributes = SETTINGS[setting]
         self.made = []
 
-    def get(self, name, size):
+    def get(self, name, size, **more):
         """The path of a device all of whose memory is there already."""
         path = '/dev/' + name
         if name not in self.made:
             os.mkdir(NULLB + name)
             wanted = {'size': size, 'memory_backed': 1, 'blocksize': 4096, 'submit_queues': 2}
-            for key, value in (wanted | self.attributes | {'power': 1}).items():
+            for key, value in (wanted | self.attributes | more | {'power': 1}).items():
                 with open(f'{NULLB}{name}/{key}', 'w') as file:
                     file.write(str(value))
             self.made.append(name)

@@ -84,6 +84,16 @@ def test_bars_are_counted_and_shown():
     assert '1.50' in report.picture(results)
 
 
+def test_earlier_results_are_kept_for_other_rows():
+    def run(*names):
+        return {'minutes': 1, 'results': [{'name': n, 'setting': 'plain', 'engine': 'libaio', 'of': names}
+                                          for n in names]}
+
+    merged = report.merge(run('a', 'b'), run('b', 'c'))
+    assert merged['minutes'] == 2
+    assert [(r['name'], r['of'][0]) for r in merged['results']] == [('c', 'b'), ('a', 'a'), ('b', 'a')]
+
+
 def main():
     tests = {name: test for name, test in globals().items() if name.startswith('test_')}
     for name, test in tests.items():
