@@ -115,7 +115,7 @@ class Bench:
     def tidy(self):
         """Takes down whatever a failed group has left."""
         subprocess.run('for try in 1 2 3 4 5 6 7 8; do dmsetup remove_all --force; done; '
-                       'for d in /sys/kernel/config/nullb/*/; do '
+                       'rm -f /dev/mapper/[!c]*; for d in /sys/kernel/config/nullb/*/; do '
                        'echo 0 > ${d}power; rmdir $d; done', shell=True, stderr=subprocess.DEVNULL)
         return not os.path.exists('/sys/block/o')
 

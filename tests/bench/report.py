@@ -168,8 +168,9 @@ def main():
             run = merge(run, json.load(file))
         with open(path, 'w') as file:
             json.dump(run, file, indent=1)
+    few = '' if run['pairs'] >= 7 else '; too few pairs for a verdict'
     text = (f"{run['pairs']} pairs of {run['seconds']} s, {run['processors']} processors, "
-            f"{run['kernel']}, {run['minutes']:.0f} minutes\n\n") + table(run['results'])
+            f"{run['kernel']}, {run['minutes']:.0f} minutes{few}\n\n") + table(run['results'])
     for name, content in ('table.txt', text), ('picture.svg', picture(run['results'])):
         with open(os.path.join(folder, name), 'w') as file:
             file.write(content)

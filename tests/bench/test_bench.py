@@ -102,4 +102,5 @@ def main():
     assert len(tests) > 9
 
 
-main()
+if __name__ == '__main__':
+    main()
