@@ -153,8 +153,8 @@ ROWS = list(make_rows())
 
 
 def select(patterns):
-    """The rows whose names match one of the patterns."""
-    found = [row for row in ROWS if any(fnmatchcase(row.name, pattern) for pattern in patterns)]
-    if not found:
-        raise SystemExit(f'no row is called {" or ".join(patterns)}')
-    return found
+    """The rows whose names match one of the patterns, each of which must match some."""
+    for pattern in patterns:
+        if not any(fnmatchcase(row.name, pattern) for row in ROWS):
+            raise SystemExit(f'no row is called {pattern}')
+    return [row for row in ROWS if any(fnmatchcase(row.name, pattern) for pattern in patterns)]
