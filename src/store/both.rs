@@ -6,6 +6,8 @@
 #[cfg(not(MODULE))]
 pub(crate) mod check;
 mod recover;
+#[cfg(not(MODULE))]
+mod tools;
 
 use super::{
     base::{Base, Urgency},
@@ -114,15 +116,6 @@ pub(super) trait Exceptions: Send + Sized {
     fn holds_sweep<B: Blocks>(&self, _base: &Base<B>) -> bool {
         false
     }
-
-    /// Shows the nodes and records of their tree to `f`.
-    #[cfg(not(MODULE))]
-    fn walk<B: Blocks>(
-        &self,
-        m: &mut Meta<B>,
-        chunks: u64,
-        f: &mut dyn FnMut(check::Item) -> Result,
-    ) -> Result;
 }
 
 /// A query that is going on.
@@ -506,6 +499,11 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
     #[cfg(not(MODULE))]
     fn walk(&mut self, f: &mut dyn FnMut(check::Item) -> Result) -> Result {
         self.walk_all(f)
+    }
+
+    #[cfg(not(MODULE))]
+    fn tools(&mut self) -> Option<&mut dyn super::Tools> {
+        Some(self)
     }
 
     #[cfg(not(MODULE))]

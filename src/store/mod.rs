@@ -36,10 +36,21 @@ mod overlay;
 mod range;
 pub(crate) mod recent;
 mod snaps;
+#[cfg(not(MODULE))]
+mod survey;
+#[cfg(not(MODULE))]
+mod tools;
 pub(crate) mod tree;
 
 #[cfg(not(MODULE))]
 pub(crate) use both::check::Item;
+#[cfg(not(MODULE))]
+pub(crate) use open::is_blank;
+#[cfg(not(MODULE))]
+pub(crate) use {
+    survey::{Bad, Part, Scope},
+    tools::{load_damaged, Salvage, Skipped, Tools},
+};
 
 pub(crate) use format::StoreType;
 pub(crate) use log::LogWrite;
@@ -272,6 +283,12 @@ pub(crate) trait ExceptionStore: Send {
     /// tools and tests. `EILSEQ` at the first thing that is wrong in itself.
     #[cfg(not(MODULE))]
     fn walk(&mut self, f: &mut dyn FnMut(Item) -> Result) -> Result;
+
+    /// What else tools ask of it.
+    #[cfg(not(MODULE))]
+    fn tools(&mut self) -> Option<&mut dyn Tools> {
+        None
+    }
 
     /// High-water mark of the data area; for tools and tests.
     #[cfg(not(MODULE))]

@@ -239,6 +239,13 @@ impl<B: Blocks> Open<B> {
         Some(identity)
     }
 
+    /// What is lost, and the next id, as the newest checkpoint has it; for tools.
+    #[cfg(not(MODULE))]
+    pub(crate) fn lost_and_next(&self) -> (u64, u64) {
+        self.info()
+            .map_or((0, 1), |info| (info.lost_to.get(), info.next_id.get()))
+    }
+
     /// Epoch of the newest checkpoint.
     pub(super) fn epoch(&self) -> u64 {
         format::header(&self.checkpoint).epoch.get()

@@ -23,7 +23,7 @@ use kernel::{
 };
 
 /// Words of a row: id, time, sectors, flags, state, three spare ones, eight of name.
-const ROW: usize = 16;
+pub(super) const ROW: usize = 16;
 /// Word with the state of a snapshot.
 const STATE: usize = 4;
 /// First word of the name.
@@ -148,7 +148,7 @@ impl Snaps {
     }
 
     /// The number that the next sub-snapshot of `id` gets.
-    fn next_sub(&self, id: u32) -> u32 {
+    pub(super) fn next_sub(&self, id: u32) -> u32 {
         match self.nexts.binary_search_by_key(&id, |next| next.0) {
             Ok(i) => self.nexts[i].1,
             Err(_) => 0,
@@ -194,22 +194,7 @@ impl Snaps {
 
     /// The row of `id`, live or not.
     pub(super) fn row<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result<Option<SnapInfo>> {
-        let Some(row) = self.rows.get(m, &[id.0])? else {
-            return Ok(None);
-        };
-        let mut name = [0; 64];
-        for (to, word) in name.chunks_exact_mut(8).zip(&row[NAME..]) {
-            to.copy_from_slice(&word.to_le_bytes());
-        }
-        name[63] = 0;
-        Ok(Some(SnapInfo {
-            id,
-            created: row[1],
-            sectors: row[2],
-            flags: row[3],
-            deleted: row[STATE] == DELETED,
-            name,
-        }))
+        Ok(self.rows.get(m, &[id.0])?.as_ref().map(info))
     }
 
     /// Whether the deletion of `id` is recorded. `ENOENT` if there is no such row.
@@ -418,28 +403,13 @@ impl Snaps {
         Ok(entry.map(|[_, id]| SnapId(id)))
     }
 
-    /// Shows the nodes of all its trees to `f`.
+    /// No id of a snapshot of the origin below `next` is given any more; for tools.
     #[cfg(not(MODULE))]
-    pub(super) fn walk_nodes<B: Blocks>(
-        &self,
-        m: &mut Meta<B>,
-        mut f: impl FnMut(u64) -> Result,
-    ) -> Result {
-        use super::tree::Seen;
-        fn nr<const N: usize>(seen: Seen<N>, f: &mut impl FnMut(u64) -> Result) -> Result {
-            match seen {
-                Seen::Node { nr, .. } => f(nr),
-                Seen::Entry(_) => Ok(()),
-            }
-        }
-        self.rows.walk(m, |seen| nr(seen, &mut f))?;
-        self.live.walk(m, |seen| nr(seen, &mut f))?;
-        self.dying.walk(m, |seen| nr(seen, &mut f))?;
-        self.sizes.walk(m, |seen| nr(seen, &mut f))?;
-        self.bits.tree().walk(m, |seen| nr(seen, &mut f))
+    pub(super) fn skip_to(&mut self, next: u64) {
+        self.next_id = self.next_id.max(next);
     }
 
-    fn set_next<B: Blocks>(&mut self, m: &mut Meta<B>, id: u32, next: u32) -> Result {
+    pub(super) fn set_next<B: Blocks>(&mut self, m: &mut Meta<B>, id: u32, next: u32) -> Result {
         match self.nexts.binary_search_by_key(&id, |next| next.0) {
             Ok(i) => self.nexts[i].1 = next,
             Err(i) => {
@@ -461,6 +431,23 @@ impl Snaps {
             self.live.insert(m, &[class, lo, hi])?;
         }
         Ok(())
+    }
+}
+
+/// What a row says.
+pub(super) fn info(row: &[u64; ROW]) -> SnapInfo {
+    let mut name = [0; 64];
+    for (to, word) in name.chunks_exact_mut(8).zip(&row[NAME..]) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    name[63] = 0;
+    SnapInfo {
+        id: SnapId(row[0]),
+        created: row[1],
+        sectors: row[2],
+        flags: row[3],
+        deleted: row[STATE] == DELETED,
+        name,
     }
 }
 

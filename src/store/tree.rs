@@ -17,7 +17,7 @@ mod insert;
 mod remove;
 
 #[cfg(not(MODULE))]
-pub(crate) use check::Seen;
+pub(crate) use check::{Broken, Seen};
 
 use super::blocks::Blocks;
 use super::format::{Node, Shape, MAX_DEPTH};

@@ -158,16 +158,32 @@ pub(crate) struct Descriptor {
     pub(super) b: u64,
 }
 
+#[cfg(not(MODULE))]
+impl Descriptor {
+    /// In a `btree` store: the ids from `lo` to `hi`.
+    pub(crate) fn of_range(lo: SnapId, hi: SnapId) -> Self {
+        Descriptor { a: lo.0, b: hi.0 }
+    }
+
+    /// In a `bitmask` store: the ids that have the bits of `mask`.
+    pub(crate) fn of_mask(mask: u64) -> Self {
+        Descriptor {
+            a: mask,
+            b: u64::MAX,
+        }
+    }
+
+    /// Its two numbers: the ends of a range, or a mask and something else.
+    pub(crate) fn parts(self) -> (u64, u64) {
+        (self.a, self.b)
+    }
+}
+
 #[cfg(test)]
 impl Descriptor {
     /// For stores that tests make up.
     pub(crate) fn new_for_test(a: u64, b: u64) -> Self {
         Descriptor { a, b }
-    }
-
-    /// Its two numbers.
-    pub(crate) fn parts(self) -> (u64, u64) {
-        (self.a, self.b)
     }
 }
 

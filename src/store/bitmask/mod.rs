@@ -21,8 +21,6 @@ use super::{
     snaps::Snaps,
     types::{Chunk, Descriptor, SnapId, Value},
 };
-#[cfg(not(MODULE))]
-use super::{both::check::Item, tree::Seen};
 use kernel::prelude::*;
 use map::{Map, Rec, LIST_MAX};
 
@@ -253,33 +251,5 @@ impl Exceptions for Masks {
         let live = base.snaps.bits().live();
         let under_way = |(bit, n): (usize, &u32)| *n != 0 && (live >> bit) & 1 == 0;
         self.planned.iter().enumerate().any(under_way)
-    }
-
-    #[cfg(not(MODULE))]
-    fn walk<B: Blocks>(
-        &self,
-        m: &mut Meta<B>,
-        chunks: u64,
-        f: &mut dyn FnMut(Item) -> Result,
-    ) -> Result {
-        let (mut last, mut seen) = (None, 0);
-        self.map.tree.walk(m, |seen_by| match seen_by {
-            Seen::Node { nr, .. } => f(Item::Node(nr)),
-            Seen::Entry([chunk, word, mask]) => {
-                if last != Some(chunk) {
-                    (last, seen) = (Some(chunk), 0);
-                }
-                if mask == 0 || mask & seen != 0 {
-                    return Err(EILSEQ);
-                }
-                seen |= mask;
-                let value = format::value_of(word, chunks)?;
-                let ids = Descriptor {
-                    a: mask,
-                    b: u64::MAX,
-                };
-                f(Item::Record { chunk, ids, value })
-            }
-        })
     }
 }

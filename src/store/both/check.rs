@@ -4,10 +4,9 @@
 
 use super::{Exceptions, Store};
 use crate::store::{
-    base::Base,
     blocks::Blocks,
-    tree::Seen,
     types::{Descriptor, Value},
+    Bad, Part, Scope, Tools,
 };
 use kernel::prelude::*;
 
@@ -34,19 +33,14 @@ pub(crate) enum Item {
 impl<B: Blocks, X: Exceptions> Store<B, X> {
     /// See [`ExceptionStore::walk`](crate::store::ExceptionStore::walk).
     pub(super) fn walk_all(&mut self, f: &mut dyn FnMut(Item) -> Result) -> Result {
-        let Base {
-            meta, data, snaps, ..
-        } = &mut self.base;
-        self.exceptions.walk(meta, data.chunks(), f)?;
-        let hot = data.hot();
-        f(Item::FreeChunks(hot.nr, hot.mask))?;
-        data.tree().walk(meta, |seen| match seen {
-            Seen::Node { nr, .. } => f(Item::Node(nr)),
-            Seen::Entry([nr, _]) if nr == hot.nr => Ok(()),
-            Seen::Entry([_, 0]) => Err(EILSEQ),
-            Seen::Entry([nr, mask]) => f(Item::FreeChunks(nr, mask)),
-        })?;
-        snaps.walk_nodes(meta, |nr| f(Item::Node(nr)))?;
-        meta.walk_free(|nr, _| f(Item::Free(nr)))
+        self.survey(Scope::All, &mut |part| match part {
+            Part::Node(nr) => f(Item::Node(nr)),
+            Part::Free(nr) => f(Item::Free(nr)),
+            Part::FreeChunks(nr, mask) => f(Item::FreeChunks(nr, mask)),
+            Part::Record { chunk, ids, value } => f(Item::Record { chunk, ids, value }),
+            Part::Bad(Bad::Node { error, .. }) => Err(error),
+            Part::Bad(_) => Err(EILSEQ),
+            _ => Ok(()),
+        })
     }
 }

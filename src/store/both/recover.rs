@@ -3,6 +3,8 @@
 //! Loading: the newest checkpoint, then the log behind it, then a checkpoint of all that.
 
 use super::{Exceptions, Store};
+#[cfg(not(MODULE))]
+use crate::store::Skipped;
 use crate::store::{
     base::{damaged, Base},
     blocks::Blocks,
@@ -52,6 +54,33 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
             self.base.restart(root)?;
         }
         Ok(())
+    }
+
+    /// As [`recover`](Self::recover), read-only and with as much of the log as can be applied; the
+    /// rest is shown to `skipped`.
+    #[cfg(not(MODULE))]
+    pub(in crate::store) fn recover_damaged(
+        open: Open<B>,
+        skipped: &mut dyn FnMut(Skipped),
+    ) -> Result<KBox<Self>, OpenError> {
+        let mut store = Self::at_checkpoint(open)?;
+        store.base.read_only = true;
+        while let Some(commit) = store.base.next_commit()? {
+            let result = commit.each(|record| {
+                if store.replay(record).is_err() {
+                    skipped(Skipped::new(record));
+                }
+                Ok(())
+            });
+            store.base.log.put_commit(commit);
+            if result.is_err() {
+                skipped(Skipped::Rest);
+            }
+        }
+        if store.base.end_replay().is_err() {
+            skipped(Skipped::Rest);
+        }
+        Ok(store)
     }
 
     fn replay(&mut self, record: &Record) -> Result {

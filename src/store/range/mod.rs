@@ -18,8 +18,6 @@ use super::{
     meta::Meta,
     types::{Chunk, Descriptor, SnapId, Value},
 };
-#[cfg(not(MODULE))]
-use super::{both::check::Item, tree::Seen};
 use kernel::prelude::*;
 use map::{Map, Rec};
 use plan::Plan;
@@ -165,28 +163,5 @@ impl Exceptions for Ranges {
         batch: Option<u64>,
     ) -> Result {
         self.plan.edit.apply(&mut self.map.tree, m, data, batch)
-    }
-
-    #[cfg(not(MODULE))]
-    fn walk<B: Blocks>(
-        &self,
-        m: &mut Meta<B>,
-        chunks: u64,
-        f: &mut dyn FnMut(Item) -> Result,
-    ) -> Result {
-        let mut last: Option<(u64, u64)> = None;
-        self.map.tree.walk(m, |seen| match seen {
-            Seen::Node { nr, .. } => f(Item::Node(nr)),
-            Seen::Entry([chunk, lo, hi, word]) => {
-                let overlaps = last.is_some_and(|(c, end)| c == chunk && end >= lo);
-                if overlaps || hi < lo {
-                    return Err(EILSEQ);
-                }
-                last = Some((chunk, hi));
-                let value = format::value_of(word, chunks)?;
-                let ids = Descriptor { a: lo, b: hi };
-                f(Item::Record { chunk, ids, value })
-            }
-        })
     }
 }

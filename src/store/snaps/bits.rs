@@ -70,12 +70,6 @@ impl Bits {
         }
     }
 
-    /// The tree.
-    #[cfg(not(MODULE))]
-    pub(super) fn tree(&self) -> &Tree<2, 1> {
-        &self.tree
-    }
-
     /// Whether this store gives bits.
     pub(super) fn are_given(&self) -> bool {
         self.given
