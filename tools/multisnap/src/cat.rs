@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap cat`: the content of a snapshot, from the origin and the store, without the module.
+
+use crate::{
+    device::{Disk, For},
+    failure::{Code, Failure},
+    out,
+    progress::Progress,
+    size::{self, SECTOR},
+    spans::{Opened, Place, Span},
+};
+use multisnap_store::image::{bytes, digest, sample_sector, Page, SnapshotId, DIGESTS, PAGE_BYTES};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Seek, SeekFrom, Write},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What `cat` is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store: a block device or a file.
+    store: PathBuf,
+    /// The snapshot: 3, or 3.0 for the first snapshot of snapshot 3.
+    id: SnapshotId,
+    /// The origin. It is only read.
+    #[arg(long)]
+    origin: PathBuf,
+    /// Write to this new file, or to this block device, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write zeroes for what is lost.
+    #[arg(long)]
+    lost_as_zero: bool,
+    /// Look at a store although it is in use. What changes meanwhile may be written wrong.
+    #[arg(long)]
+    live: bool,
+}
+
+/// Blocks that are written at once.
+const PIECE: u64 = 256;
+
+/// Writes a snapshot.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let mut opened = Opened::new(&args.store, args.id, args.live)?;
+    let (origin, _) = Disk::open(&args.origin, For::Live)?.shared();
+    check_origin(&opened, &origin)?;
+    let len = opened.sectors.saturating_mul(SECTOR);
+    let mut to = Sink::open(args.output.as_deref(), len)?;
+    let mut progress = Progress::new("cat", opened.chunks());
+    let chunk_blocks = opened.image.header().chunk_blocks();
+    let mut pages = vec![Page::ZERO; PIECE as usize];
+    let (mut at, mut lost) = (0, 0u64);
+    while let Some(span) = opened.span(at, 1 << 12) {
+        at = span.first + span.count;
+        progress.step(span.count);
+        let begin = span.first.saturating_mul(chunk_blocks);
+        let blocks = span.count.saturating_mul(chunk_blocks);
+        let left = len.saturating_sub(begin.saturating_mul(PAGE_BYTES as u64));
+        let source = source(&span, args, &opened, &origin, &mut lost)?;
+        copy(source.as_ref(), &mut pages, blocks, left, &mut to)?;
+    }
+    to.finish(len)?;
+    if lost != 0 {
+        eprintln!(
+            "multisnap: {} of snapshot {} lost: zeroes were written instead",
+            size::count(lost, "chunk"),
+            args.id
+        );
+    }
+    Ok(Code::Good)
+}
+
+/// Where the content of a span is: a device, and the block on it. `None`: it is zero.
+fn source(
+    span: &Span,
+    args: &Args,
+    opened: &Opened,
+    origin: &Arc<Disk>,
+    lost: &mut u64,
+) -> Result<Option<(Arc<Disk>, u64)>, Failure> {
+    let header = opened.image.header();
+    let name = args.store.display();
+    let (chunk, id) = (span.first, args.id);
+    match span.place {
+        Place::Zero => Ok(None),
+        Place::Origin => {
+            let block = span.first.saturating_mul(header.chunk_blocks());
+            Ok(Some((origin.clone(), block)))
+        }
+        Place::Store(dest) => {
+            // A look-up gives what is in the store only.
+            let block = header.data_block(dest).unwrap_or(u64::MAX);
+            Ok(Some((opened.disk.clone(), block)))
+        }
+        Place::Lost | Place::Unknown if args.lost_as_zero => {
+            *lost = lost.saturating_add(span.count);
+            Ok(None)
+        }
+        Place::Lost => Err(Failure::damage(
+            &args.store,
+            format!("has lost chunk {chunk} of snapshot {id}"),
+            "say --lost-as-zero to have zeroes there",
+        )),
+        Place::Unknown => Err(Failure::damage(
+            &args.store,
+            format!("is damaged where it tells of chunk {chunk} of snapshot {id}"),
+            format!("say --lost-as-zero to have zeroes there, or: multisnap repair {name} OUT"),
+        )),
+    }
+}
+
+/// Copies blocks to the output, no more than `left` bytes.
+fn copy(
+    source: Option<&(Arc<Disk>, u64)>,
+    pages: &mut [Page],
+    blocks: u64,
+    left: u64,
+    to: &mut Sink,
+) -> Result<(), Failure> {
+    let mut done = 0;
+    while done < blocks {
+        let n = (blocks - done).min(PIECE);
+        let left = left.saturating_sub(done.saturating_mul(PAGE_BYTES as u64));
+        let bytes_here = left.min(n * PAGE_BYTES as u64);
+        if bytes_here == 0 {
+            break;
+        }
+        match source {
+            None => to.zeroes(bytes_here)?,
+            Some((disk, block)) => {
+                let pages = &mut pages[..n as usize];
+                let read = disk.read_to_end(block.saturating_add(done), pages);
+                read.map_err(|e| Failure::io(disk.path(), "cannot be read", &e))?;
+                to.write(&bytes(pages)[..bytes_here as usize])?;
+            }
+        }
+        done += n;
+    }
+    Ok(())
+}
+
+/// Makes sure that `origin` can be the origin of the store.
+fn check_origin(opened: &Opened, origin: &Arc<Disk>) -> Result<(), Failure> {
+    let header = opened.image.header();
+    let path = origin.path();
+    let recorded = header.origin_sectors.saturating_mul(SECTOR);
+    if origin.len() < recorded {
+        let what = format!(
+            "has {}, the origin of this store had {}",
+            size::show(origin.len()),
+            size::show(recorded)
+        );
+        return Err(Failure::new(path, what, "say the right one after --origin"));
+    }
+    let Some(digests) = header.digests else {
+        return Ok(());
+    };
+    let now = samples(origin, header.origin_sectors)?;
+    let differ = digests.iter().zip(&now).filter(|(a, b)| a != b).count();
+    if differ == DIGESTS {
+        let what = "is another origin: nothing in it is as it was";
+        return Err(Failure::new(path, what, "say the right one after --origin"));
+    }
+    if differ != 0 {
+        eprintln!(
+            "multisnap: {} was written since the store was stopped ({differ} of {DIGESTS} samples \
+             differ): the snapshot may show what was written",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Digests of some places of the origin.
+fn samples(origin: &Arc<Disk>, sectors: u64) -> Result<[u64; DIGESTS], Failure> {
+    let mut digests = [0; DIGESTS];
+    let blocks = sectors / 8;
+    for (i, to) in digests.iter_mut().enumerate() {
+        let block = sample_sector(i, sectors) / 8;
+        if block >= blocks {
+            continue;
+        }
+        let mut page = [Page::ZERO];
+        let read = origin.read_to_end(block, &mut page);
+        read.map_err(|e| Failure::io(origin.path(), "cannot be read", &e))?;
+        *to = digest(bytes(&page));
+    }
+    Ok(digests)
+}
+
+/// Where a snapshot is written to.
+struct Sink {
+    path: PathBuf,
+    to: Box<dyn Write>,
+    /// A new file, in which zeroes need not be written.
+    sparse: Option<File>,
+    /// It must be durable in the end.
+    device: Option<File>,
+}
+
+impl Sink {
+    fn open(path: Option<&Path>, len: u64) -> Result<Self, Failure> {
+        let Some(path) = path else {
+            return Ok(Self {
+                path: "standard output".into(),
+                to: Box::new(io::stdout().lock()),
+                sparse: None,
+                device: None,
+            });
+        };
+        let failed = |e: &io::Error| Failure::io(path, "cannot be written", e);
+        let is_device = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device());
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if is_device {
+            options.custom_flags(libc::O_EXCL);
+        } else {
+            options.create_new(true);
+        }
+        let mut file = options.open(path).map_err(|e| failed(&e))?;
+        if is_device {
+            let size = file.seek(SeekFrom::End(0)).map_err(|e| failed(&e))?;
+            file.rewind().map_err(|e| failed(&e))?;
+            if size < len {
+                let what = format!("has {}, {} are needed", size::show(size), size::show(len));
+                return Err(Failure::new(path, what, "take a larger one"));
+            }
+        }
+        let copy = file.try_clone().map_err(|e| failed(&e))?;
+        let (sparse, device) = if is_device {
+            (None, Some(copy))
+        } else {
+            (Some(copy), None)
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            to: Box::new(file),
+            sparse,
+            device,
+        })
+    }
+
+    fn failed(&self, e: &io::Error) -> Failure {
+        if self.sparse.is_none() && self.device.is_none() {
+            return out::failed(e);
+        }
+        Failure::io(&self.path, "cannot be written", e)
+    }
+
+    fn write(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let written = self.to.write_all(data);
+        written.map_err(|e| self.failed(&e))
+    }
+
+    fn zeroes(&mut self, n: u64) -> Result<(), Failure> {
+        if let Some(file) = &mut self.sparse {
+            // It has the same position as its clone.
+            let n = i64::try_from(n).unwrap_or(i64::MAX);
+            let moved = file.seek(SeekFrom::Current(n));
+            return moved.map(drop).map_err(|e| self.failed(&e));
+        }
+        let zero = [0; PAGE_BYTES];
+        let mut left = n;
+        while left != 0 {
+            let n = left.min(PAGE_BYTES as u64);
+            self.write(&zero[..n as usize])?;
+            left -= n;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, len: u64) -> Result<(), Failure> {
+        let mut done = self.to.flush();
+        if let Some(file) = &self.sparse {
+            done = done.and_then(|()| file.set_len(len));
+            done = done.and_then(|()| file.sync_all());
+        }
+        if let Some(file) = &self.device {
+            done = done.and_then(|()| file.sync_all());
+        }
+        done.map_err(|e| self.failed(&e))
+    }
+}

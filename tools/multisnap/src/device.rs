@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files and block devices, past the page cache where that can be.
+
+use crate::failure::Failure;
+use multisnap_store::image::{bytes, bytes_mut, Device, Page, PAGE_BYTES};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Seek, SeekFrom},
+    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// What a device is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// A store that is looked at; nobody else may use it.
+    Store,
+    /// A store or an origin that may be in use.
+    Live,
+    /// To be written; nobody else may use it.
+    Output,
+}
+
+/// A file or a block device.
+pub struct Disk {
+    file: File,
+    path: PathBuf,
+    /// Its size in bytes.
+    len: u64,
+    /// It is a block device, whose blocks must be read whole and in place.
+    direct: bool,
+}
+
+impl Disk {
+    /// Opens what is at `path`.
+    pub fn open(path: &Path, what_for: For) -> Result<Self, Failure> {
+        let meta =
+            std::fs::metadata(path).map_err(|e| Failure::io(path, "cannot be opened", &e))?;
+        let direct = meta.file_type().is_block_device();
+        if !direct && !meta.is_file() {
+            let what = "is neither a block device nor a file";
+            return Err(Failure::new(
+                path,
+                what,
+                "see lsblk for the names of devices",
+            ));
+        }
+        let mut flags = 0;
+        if direct {
+            flags |= libc::O_DIRECT;
+            if what_for != For::Live {
+                flags |= libc::O_EXCL;
+            }
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(what_for == For::Output)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|e| refused(path, &e, what_for))?;
+        let end = file.seek(SeekFrom::End(0));
+        let len = end.map_err(|e| Failure::io(path, "cannot be read", &e))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            len,
+            direct,
+        })
+    }
+
+    /// Makes a file of `len` bytes, where none is.
+    pub fn create(path: &Path, len: u64) -> Result<Self, Failure> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .and_then(|file| file.set_len(len).map(|()| file))
+            .map_err(|e| Failure::io(path, "cannot be made", &e))?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            len,
+            direct: false,
+        })
+    }
+
+    /// Its name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its size in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// As stores see it.
+    pub fn shared(self) -> (Arc<Disk>, Arc<dyn Device>) {
+        let disk = Arc::new(self);
+        (disk.clone(), disk)
+    }
+}
+
+fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {
+    if e.raw_os_error() != Some(libc::EBUSY) {
+        return Failure::io(path, "cannot be opened", e);
+    }
+    let then = match what_for {
+        For::Output => "unmount it, or remove what is on it: dmsetup ls --tree",
+        _ => {
+            "remove the origin first (dmsetup ls --tree); check, dump, cat and map also take --live"
+        }
+    };
+    Failure::new(path, "is in use", then)
+}
+
+/// Byte where block `nr` begins.
+fn byte(nr: u64) -> io::Result<u64> {
+    nr.checked_mul(PAGE_BYTES as u64)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+impl Device for Disk {
+    fn blocks(&self) -> u64 {
+        self.len / PAGE_BYTES as u64
+    }
+
+    fn read(&self, nr: u64, pages: &mut [Page]) -> io::Result<()> {
+        self.file.read_exact_at(bytes_mut(pages), byte(nr)?)
+    }
+
+    fn write(&self, nr: u64, pages: &[Page]) -> io::Result<()> {
+        let end = nr.checked_add(pages.len() as u64);
+        if end.is_none_or(|end| end > self.blocks()) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.file.write_all_at(bytes(pages), byte(nr)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
+
+impl Disk {
+    /// Fills `pages` from block `nr` on; what is behind the end is zero. A device need not end at
+    /// a whole block.
+    pub fn read_to_end(&self, nr: u64, pages: &mut [Page]) -> io::Result<()> {
+        pages.fill(Page::ZERO);
+        let start = byte(nr)?;
+        let left = self.len.saturating_sub(start);
+        let data = bytes_mut(pages);
+        let n = usize::try_from(left).map_or(data.len(), |left| left.min(data.len()));
+        if !self.direct {
+            return self.file.read_exact_at(&mut data[..n], start);
+        }
+        // Whole blocks are asked for; the kernel gives what is there.
+        let mut done = 0;
+        while done < n {
+            match self.file.read_at(&mut data[done..], start + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => done += more,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Damaged stores: what check says is hit, and what repair saves.
+
+use super::{
+    basic::sample,
+    fixture::{multisnap, World, TYPES},
+};
+use multisnap_store::image::{SnapshotId, Type};
+use serde_json::Value;
+
+/// Offsets of what is changed, from `Documentation/format.rst`.
+const USED_CHUNKS: usize = 368;
+const META_TOTAL: usize = 352;
+const HOT_MASK: usize = 432;
+const ENTRIES: usize = 64;
+
+/// A store whose map has more than one leaf.
+fn large(of: Type) -> World {
+    let mut world = World::new(of, 3000, 1, 600);
+    world.create(None, "one");
+    (0..600).step_by(2).for_each(|chunk| world.write(chunk));
+    world.create(None, "two");
+    (0..600).step_by(3).for_each(|chunk| world.write(chunk));
+    world
+}
+
+fn check(world: &World) -> Value {
+    let store = world.store().display().to_string();
+    multisnap(&["check", "--json", &store]).ends(1).json()
+}
+
+fn repair(world: &World, more: &[&str]) -> Value {
+    let (store, out) = (world.store(), world.folder.path("new"));
+    let _ = std::fs::remove_file(&out);
+    let (store, out) = (store.display().to_string(), out.display().to_string());
+    let mut args = vec!["repair", "--json", &store, &out];
+    args.extend(more);
+    let run = multisnap(&args);
+    assert!(run.code <= 1, "{}", run.err);
+    let json = run.json();
+    assert_eq!(run.code == 0, json["losses"] == 0, "{json}");
+    json
+}
+
+/// The new store is in order, and holds what it must or says that it is lost. How many chunks are.
+#[track_caller]
+fn lost_chunks(world: &World) -> usize {
+    let code = world.check("new").code;
+    assert!(code == 0 || code == 3, "{}", world.check("new").text());
+    let mut lost = 0;
+    for (id, contents) in &world.snapshots {
+        let store = world.folder.path("new").display().to_string();
+        let map = multisnap(&["map", "--json", &store, &id.to_string()])
+            .ends(0)
+            .text();
+        let mut is_lost = vec![false; contents.len()];
+        for line in map.lines() {
+            let span: Value = serde_json::from_str(line).unwrap();
+            let first = span["first"].as_u64().unwrap() as usize;
+            let count = span["count"].as_u64().unwrap() as usize;
+            is_lost[first..first + count].fill(span["where"] == "lost");
+        }
+        let (have, want) = (world.cat("new", *id, true).ends(0).out, world.bytes(*id));
+        let len = world.chunk_blocks as usize * 4096;
+        for (chunk, token) in contents.iter().enumerate() {
+            if is_lost[chunk] {
+                lost += usize::from(token.is_some());
+                continue;
+            }
+            assert!(token.is_some(), "{id}: lost chunk {chunk} was found");
+            let range = chunk * len..(chunk + 1) * len;
+            assert!(
+                have[range.clone()] == want[range],
+                "{id}: wrong chunk {chunk}"
+            );
+        }
+    }
+    lost
+}
+
+fn has(json: &Value, what: &str) -> bool {
+    let list = json["damage"].as_array().or(json["lost"].as_array());
+    let mut list = list.unwrap().iter();
+    list.any(|one| one["what"].as_str().unwrap().contains(what))
+}
+
+#[test]
+fn a_damaged_leaf_of_the_map_names_its_chunks() {
+    for of in TYPES {
+        let mut world = large(of);
+        world.stop();
+        let leaves = world.nodes(0, 0);
+        assert!(leaves.len() > 2, "{leaves:?}");
+        let middle = leaves[leaves.len() / 2];
+        world.flip(middle, 2000);
+        let json = check(&world);
+        assert_eq!(json["faults"], 1, "{json}");
+        let damage = &json["damage"][0];
+        assert_eq!(damage["block"], middle);
+        assert_eq!(damage["what"], "node of the map tree");
+        let range = |n: usize| damage["chunks"][n].as_u64().unwrap();
+        assert!(
+            range(0) > 0 && range(0) < range(1) && range(1) < 600,
+            "{json}"
+        );
+
+        let json = repair(&world, &[]);
+        assert!(has(&json, "records in a node"), "{json}");
+        assert_eq!(json["snapshots"], 2);
+        let lost = lost_chunks(&world) as u64;
+        assert!(
+            lost > 0 && lost <= 2 * (range(1) - range(0) + 1),
+            "{lost} {json}"
+        );
+
+        // Whoever trusts the origin has content there, right or not.
+        repair(&world, &["--trust-origin"]);
+        let run = world.cat("new", SnapshotId::top(1), false).ends(0);
+        assert!(run.out != world.bytes(SnapshotId::top(1)));
+        assert!(run.err.is_empty(), "{}", run.err);
+    }
+}
+
+#[test]
+fn a_damaged_root_of_the_map_loses_all_records() {
+    for of in TYPES {
+        let mut world = large(of);
+        world.stop();
+        let root = world.nodes(0, 1);
+        assert_eq!(root.len(), 1);
+        world.flip(root[0], 70);
+        let json = check(&world);
+        assert!(has(&json, "the module refuses it for its map"), "{json}");
+        assert!(has(&json, "node of the map tree"), "{json}");
+        repair(&world, &[]);
+        assert_eq!(lost_chunks(&world), 1200);
+    }
+}
+
+#[test]
+fn the_log_is_applied_past_a_damaged_leaf() {
+    for of in TYPES {
+        let mut world = large(of);
+        world.rig().checkpoint().unwrap();
+        let leaves = world.nodes(0, 0);
+        let third = world.create(None, "in the log");
+        world.write(5);
+        world.write(300);
+        world.write(598);
+        world.crash();
+        world.flip(leaves[0], 2000);
+        let json = check(&world);
+        assert!(
+            has(&json, "a record of the log cannot be applied"),
+            "{json}"
+        );
+        let json = repair(&world, &[]);
+        assert_eq!(json["snapshots"], 3, "{json}");
+        assert!(world.names.contains_key(&third));
+        let lost = lost_chunks(&world);
+        assert!(lost < 1000, "{lost}");
+    }
+}
+
+/// A record of the log may be lost although no record of its chunk is: what the snapshots held
+/// there is not what the origin holds now.
+#[test]
+fn a_record_of_the_log_beside_a_damaged_leaf_is_lost() {
+    for of in TYPES {
+        let mut world = large(of);
+        world.rig().checkpoint().unwrap();
+        let first_chunk = |nr: &u64| {
+            let mut chunk = 0;
+            world.edit(*nr, |block| {
+                let word = block[ENTRIES..ENTRIES + 8].try_into().unwrap();
+                chunk = u64::from_le_bytes(word);
+            });
+            (*nr, chunk)
+        };
+        // The chunk before the leaf has no record yet.
+        let leaves = world.nodes(0, 0);
+        let mut leaves = leaves.iter().skip(1).map(first_chunk);
+        let free = |chunk: u64| chunk % 2 != 0 && chunk % 3 != 0;
+        let (leaf, chunk) = leaves.find(|(_, chunk)| free(chunk - 1)).unwrap();
+        world.write(chunk - 1);
+        world.crash();
+        world.flip(leaf, 2000);
+        let json = repair(&world, &[]);
+        assert!(
+            has(&json, "record of the log that cannot be applied"),
+            "{json}"
+        );
+        lost_chunks(&world);
+    }
+}
+
+#[test]
+fn damaged_rows_lose_names_only() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        for nr in world.nodes(1, 0) {
+            world.flip(nr, 100);
+        }
+        let json = check(&world);
+        assert!(has(&json, "names and times"), "{json}");
+        let json = repair(&world, &[]);
+        assert!(has(&json, "name, time and exact size"), "{json}");
+        assert_eq!(json["losses"], 1, "{json}");
+        assert_eq!(lost_chunks(&world), 0);
+    }
+}
+
+#[test]
+fn a_damaged_list_of_snapshots_is_made_again() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        for nr in world.nodes(2, 0) {
+            world.flip(nr, 66);
+        }
+        let json = check(&world);
+        assert!(has(&json, "live tree"), "{json}");
+        let json = repair(&world, &[]);
+        let notes = json["notes"].to_string();
+        assert!(notes.contains("made again from their rows"), "{json}");
+        assert_eq!(lost_chunks(&world), 0);
+    }
+}
+
+#[test]
+fn lost_bits_lose_everything() {
+    let mut world = sample(Type::Bitmask);
+    world.stop();
+    world.flip(world.nodes(6, 0)[0], 66);
+    let json = check(&world);
+    assert!(has(&json, "bits tree"), "{json}");
+    let json = repair(&world, &[]);
+    assert!(has(&json, "which snapshot has which records"), "{json}");
+    assert_eq!(lost_chunks(&world), 117);
+}
+
+#[test]
+fn damage_to_free_space_hits_no_snapshot() {
+    for of in TYPES {
+        let mut world = World::new(of, 3000, 1, 600);
+        let ids: Vec<_> = (0..4).map(|_| world.create(None, "")).collect();
+        for (i, id) in ids.iter().enumerate() {
+            (0..500).for_each(|chunk| world.write_snapshot(*id, (chunk + i as u64) % 600));
+        }
+        world.delete(ids[0]);
+        world.delete(ids[2]);
+        world.rig().checkpoint().unwrap();
+        world.rig().sweep().unwrap();
+        world.stop();
+        world.check("store").ends(0);
+        let nodes = world.nodes(4, 0);
+        assert!(!nodes.is_empty());
+        world.flip(nodes[0], 80);
+        let json = check(&world);
+        assert!(has(&json, "node of the free tree"), "{json}");
+        let json = repair(&world, &[]);
+        assert_eq!(lost_chunks(&world), 0, "{json}");
+    }
+}
+
+#[test]
+fn a_damaged_list_of_free_blocks_hits_no_snapshot() {
+    for of in TYPES {
+        let mut world = large(of);
+        for round in 0..8 {
+            (0..600)
+                .step_by(7)
+                .for_each(|chunk| world.write((chunk + round) % 600));
+            world.rig().checkpoint().unwrap();
+        }
+        world.stop();
+        let newest = world.newest();
+        let mut head = 0;
+        world.edit(newest, |block| {
+            head = u64::from_le_bytes(block[208..216].try_into().unwrap());
+        });
+        assert_ne!(head, 0);
+        world.flip(head, 64);
+        let json = check(&world);
+        assert!(has(&json, "list of free metadata blocks"), "{json}");
+        assert_eq!(json["faults"], 1, "{json}");
+        let json = repair(&world, &[]);
+        assert_eq!(json["losses"], 0, "{json}");
+        assert_eq!(lost_chunks(&world), 0);
+    }
+}
+
+#[test]
+fn wrong_counts_are_noticed() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let newest = world.newest();
+        let sound = std::fs::read(world.store()).unwrap();
+        for (at, by, what) in [
+            (USED_CHUNKS, -1, "chunks in use"),
+            (META_TOTAL, 1, "blocks of metadata"),
+            (HOT_MASK, 1, "in use, and said to be free"),
+        ] {
+            world.forge(newest, |block| {
+                let word: &mut [u8; 8] = (&mut block[at..at + 8]).try_into().unwrap();
+                *word = (i64::from_le_bytes(*word) + by).to_le_bytes();
+            });
+            let json = check(&world);
+            assert!(has(&json, what), "{what}: {json}");
+            std::fs::write(world.store(), &sound).unwrap();
+        }
+        world.check("store").ends(0);
+    }
+}
+
+/// Damage with right checksums: a chunk of the store that two records name, and a record behind
+/// the end of the origin.
+#[test]
+fn wrong_records_are_noticed() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let leaf = world.nodes(0, 0)[0];
+    let sound = std::fs::read(world.store()).unwrap();
+    let word = |block: &mut [u8; 4096], entry: usize, word: usize| -> u64 {
+        let at = ENTRIES + entry * 32 + word * 8;
+        u64::from_le_bytes(block[at..at + 8].try_into().unwrap())
+    };
+    let set = |block: &mut [u8; 4096], entry: usize, word: usize, n: u64| {
+        let at = ENTRIES + entry * 32 + word * 8;
+        block[at..at + 8].copy_from_slice(&n.to_le_bytes());
+    };
+    world.forge(leaf, |block| {
+        let other = word(block, 0, 3);
+        set(block, 2, 3, other);
+    });
+    let json = check(&world);
+    assert!(has(&json, "belongs to another chunk as well"), "{json}");
+    assert!(has(&json, "belong to nothing"), "{json}");
+    std::fs::write(world.store(), &sound).unwrap();
+
+    let count = |block: &[u8; 4096]| u32::from_le_bytes(block[56..60].try_into().unwrap());
+    world.forge(leaf, |block| set(block, count(block) as usize - 1, 0, 40));
+    let json = check(&world);
+    assert!(has(&json, "behind the end of the origin"), "{json}");
+    std::fs::write(world.store(), &sound).unwrap();
+
+    // The last record of chunk 0 is up to an id below where it begins.
+    world.forge(leaf, |block| set(block, 0, 2, 0));
+    let json = check(&world);
+    assert!(has(&json, "a record makes no sense"), "{json}");
+    repair(&world, &[]);
+    assert!(lost_chunks(&world) >= 1);
+}
+
+#[test]
+fn one_damaged_checkpoint_leaves_the_other() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let newest = world.newest();
+        world.flip(newest, 60);
+        // The one before, and the log behind it, come to the same.
+        let run = world.check("store").ends(3);
+        assert!(
+            run.text().contains(&format!("block {newest} is torn")),
+            "{}",
+            run.text()
+        );
+        world.cats("store");
+        world.flip(24 - newest, 60);
+        let json = check(&world);
+        assert!(has(&json, "both checkpoints"), "{json}");
+        assert_eq!(json["damage"][0]["ids"], "all");
+        let (store, out) = (world.store(), world.folder.path("new"));
+        let run = multisnap(&["repair".into(), store, out.clone()]).ends(1);
+        assert!(run.err.contains("both checkpoints"), "{}", run.err);
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn a_damaged_superblock_is_told_from_something_else() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        world.flip(0, 90);
+        let json = check(&world);
+        assert_eq!(json["damage"][0]["what"], "superblock");
+        assert_eq!(json["damage"][0]["block"], 0);
+        // Its kind is gone as well.
+        world.flip(0, 5);
+        let json = check(&world);
+        assert_eq!(json["damage"][0]["what"], "superblock");
+        for nr in [8, 16] {
+            world.edit(nr, |block| block.fill(1));
+        }
+        let run = world.check("store").ends(2);
+        assert!(run.err.contains("holds no snapshot store"), "{}", run.err);
+    }
+}
+
+#[test]
+fn a_log_that_is_broken_off_is_damage() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.rig().checkpoint().unwrap();
+        for chunk in 0..6 {
+            world.create(None, "in the log");
+            world.write(chunk);
+        }
+        world.crash();
+        world.check("store").ends(3);
+        // The first block of the log that is to be replayed.
+        let newest = world.newest();
+        let mut seq = 0;
+        world.edit(newest, |block| {
+            seq = u64::from_le_bytes(block[48..56].try_into().unwrap());
+        });
+        world.flip(32 + seq % 16, 100);
+        let json = check(&world);
+        assert!(has(&json, "refuses it for its log"), "{json}");
+        assert!(has(&json, "the log is broken off"), "{json}");
+        let json = repair(&world, &[]);
+        assert!(has(&json, "in the log only"), "{json}");
+        // Those snapshots are not known any more.
+        world.snapshots.retain(|id, _| id.id() <= 3);
+        lost_chunks(&world);
+    }
+}
+
+#[test]
+fn a_store_that_was_cut_short_names_what_is_gone() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(world.store())
+            .unwrap();
+        // Content is in the part that goes, but no metadata in use.
+        let end = (0..7).flat_map(|tree| world.nodes(tree, 0)).max().unwrap() + 1;
+        file.set_len(end * 4096).unwrap();
+        let json = check(&world);
+        let there = end * 8;
+        let told = format!("cut short: it had 4800 sectors, {there} are there");
+        assert!(has(&json, &told), "{json}");
+        assert!(has(&json, "is not on the device"), "{json}");
+        let json = repair(&world, &[]);
+        assert!(has(&json, "content that cannot be read"), "{json}");
+        let lost = lost_chunks(&world);
+        assert!((1..60).contains(&lost), "{lost}");
+        // Then all metadata, but for the superblock and the checkpoints.
+        file.set_len(48 * 4096).unwrap();
+        let json = check(&world);
+        assert!(has(&json, "map tree that cannot be read"), "{json}");
+        let (store, out) = (world.store(), world.folder.path("none"));
+        let run = multisnap(&["repair".into(), store, out]).ends(1);
+        assert!(
+            run.err.contains("none of its snapshots can be read"),
+            "{}",
+            run.err
+        );
+        file.set_len(20 * 4096).unwrap();
+        let run = world.check("store").ends(2);
+        assert!(
+            run.err.contains("too small") || run.err.contains("no snapshot store"),
+            "{}",
+            run.err
+        );
+    }
+}
+
+/// A dump of a damaged store is not taken for a whole one.
+#[test]
+fn a_damaged_store_is_not_dumped() {
+    let mut world = large(Type::Btree);
+    world.stop();
+    let leaves = world.nodes(0, 0);
+    world.flip(leaves[1], 2000);
+    let store = world.store().display().to_string();
+    let run = multisnap(&["dump", &store]).ends(1);
+    assert!(run.err.contains("the dump is not whole"), "{}", run.err);
+    let dump = world.folder.path("dump");
+    std::fs::write(&dump, &run.out).unwrap();
+    let out = world.folder.path("new");
+    let run = multisnap(&[
+        "restore".into(),
+        dump,
+        out.clone(),
+        "--data".into(),
+        world.store(),
+    ]);
+    assert!(run.ends(2).err.contains("not whole"));
+    assert!(!out.exists());
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs of `multisnap` on stores that the store code has made, and damaged ones.
+
+mod basic;
+mod damage;
+mod fixture;
+mod flips;
+mod history;
+mod round;
+mod usage;

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Dumps, and stores that are made again.
+
+use super::{
+    basic::sample,
+    fixture::{multisnap, World, TYPES},
+};
+use multisnap_store::image::{SnapshotId, Type};
+use serde_json::Value;
+
+fn lines(world: &World, name: &str) -> Vec<Value> {
+    let store = world.folder.path(name).display().to_string();
+    let text = multisnap(&["dump", &store]).ends(0).text();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_dump_has_the_documented_form() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let lines = lines(&world, "store");
+    let store = &lines[0]["store"];
+    assert_eq!(store["form"], 1);
+    assert_eq!(store["type"], "btree");
+    assert_eq!(store["chunk_sectors"], 16);
+    assert_eq!(store["next_id"], 4);
+    assert_eq!(store["digests"].as_array().unwrap().len(), 64);
+    assert_eq!(lines[1]["snapshot"]["id"], "1");
+    assert_eq!(lines[1]["snapshot"]["name"], "first");
+    assert_eq!(lines[2]["snapshot"]["id"], "2.0");
+    assert_eq!(lines[3]["snapshot"]["next_sub"], 1);
+    let record = lines.iter().find(|line| line["record"]["value"] == "lost");
+    assert_eq!(record.unwrap()["record"]["ids"], "1-3");
+    assert_eq!(record.unwrap()["record"]["chunk"], 30);
+    let zero = lines.iter().find(|line| line["record"]["value"] == "zero");
+    assert!(zero.is_some());
+    let end = &lines[lines.len() - 1]["end"];
+    assert_eq!(end["snapshots"], 4);
+    assert_eq!(end["records"].as_u64().unwrap() as usize, lines.len() - 6);
+}
+
+#[test]
+fn ids_go_on_where_they_were() {
+    for of in TYPES {
+        let mut world = sample(of);
+        // The newest goes, and is never given again.
+        let newest = world.create(None, "newest");
+        world.delete(newest);
+        if of == Type::Btree {
+            let two = SnapshotId::top(2);
+            let sub = world.create(Some(two), "");
+            world.delete(sub);
+        }
+        world.stop();
+        world.restore("store2");
+        let (old, new) = (lines(&world, "store"), lines(&world, "store2"));
+        assert_eq!(old[0]["store"]["next_id"], 5);
+        assert_eq!(new[0]["store"]["next_id"], 5);
+        let snapshots = |lines: &[Value]| -> Vec<Value> {
+            let all = lines.iter().map(|line| line["snapshot"].clone());
+            all.filter(|line| !line.is_null()).collect()
+        };
+        assert_eq!(snapshots(&old), snapshots(&new));
+        assert_ne!(old[0]["store"]["uuid"], new[0]["store"]["uuid"]);
+    }
+}
+
+/// Snapshots of a snapshot that is gone, and of one whose number they keep.
+#[test]
+fn snapshots_without_their_parent_are_restored() {
+    let mut world = sample(Type::Btree);
+    let parent = SnapshotId::top(2);
+    world.create(Some(parent), "another");
+    world.write_snapshot(parent, 33);
+    world.delete(parent);
+    world.stop();
+    world.check("store").ends(0);
+    world.cats("store");
+    world.restore("store2");
+    world.check("store2").ends(0);
+    world.cats("store2");
+}
+
+#[test]
+fn a_restored_store_goes_on() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        world.restore("again");
+        std::fs::rename(world.folder.path("again"), world.store()).unwrap();
+        world.load();
+        (0..40).for_each(|chunk| world.write(chunk));
+        let id = world.create(None, "after");
+        world.write_snapshot(id, 1);
+        if of == Type::Btree {
+            world.create(Some(SnapshotId::top(2)), "after");
+            world.write_snapshot(SnapshotId::top(2), 20);
+        }
+        world.rig().sweep().unwrap();
+        world.stop();
+        world.check("store").ends(0);
+        world.cats("store");
+    }
+}
+
+/// What a write to a snapshot has cut in two shares a chunk of the store, and goes on to.
+#[test]
+fn cut_ranges_share_their_chunk_again() {
+    let mut world = World::new(Type::Btree, 600, 1, 8);
+    let ids: Vec<SnapshotId> = (0..7).map(|_| world.create(None, "")).collect();
+    world.write(0);
+    world.write_snapshot(ids[3], 0);
+    world.write_snapshot(ids[1], 0);
+    world.stop();
+    let used = |name: &str| {
+        let store = world.folder.path(name).display().to_string();
+        multisnap(&["check", "--json", &store]).ends(0).json()["data_chunks"].clone()
+    };
+    world.restore("store2");
+    assert_eq!(used("store"), used("store2"));
+    assert_eq!(used("store"), 3);
+    world.cats("store2");
+}
+
+#[test]
+fn sizes_of_a_growing_origin_are_kept() {
+    for of in TYPES {
+        let mut world = World::new(of, 900, 1, 10);
+        world.create(None, "small");
+        world.grow(14);
+        world.create(None, "middle");
+        world.write(12);
+        world.grow(20);
+        world.create(None, "large");
+        (0..20).for_each(|chunk| world.write(chunk));
+        world.stop();
+        world.check("store").ends(0);
+        world.cats("store");
+        world.restore("store2");
+        world.check("store2").ends(0);
+        world.cats("store2");
+        let sizes: Vec<_> = lines(&world, "store2")
+            .iter()
+            .filter_map(|line| line["snapshot"]["sectors"].as_u64())
+            .collect();
+        assert_eq!(sizes, [80, 112, 160]);
+    }
+}
+
+#[test]
+fn a_full_set_of_bits_is_restored() {
+    let mut world = World::new(Type::Bitmask, 1200, 1, 4);
+    for i in 0..64 {
+        world.create(None, "");
+        world.write(i % 4);
+    }
+    world.stop();
+    world.restore("store2");
+    world.check("store2").ends(0);
+    world.cats("store2");
+}
+
+#[test]
+fn what_is_there_is_not_written_over() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let store = world.store().display().to_string();
+    let dump = world.folder.path("dump").display().to_string();
+    multisnap(&["dump", &store, "-o", &dump]).ends(0);
+    // Neither the store itself, nor anything else.
+    let before = std::fs::read(world.store()).unwrap();
+    let run = multisnap(&["restore", &dump, &store, "--data", &store]).ends(2);
+    assert!(run.err.contains("is not empty"), "{}", run.err);
+    let run = multisnap(&["repair", &store, &store]).ends(2);
+    assert!(run.err.contains("is not empty"), "{}", run.err);
+    assert!(std::fs::read(world.store()).unwrap() == before);
+    let other = world.folder.path("other").display().to_string();
+    let mut data = vec![0; 1 << 20];
+    data[4096 * 3] = 1;
+    std::fs::write(&other, &data).unwrap();
+    let run = multisnap(&["restore", &dump, &other, "--data", &store]).ends(2);
+    assert!(run.err.contains("is not empty"), "{}", run.err);
+    assert!(std::fs::read(&other).unwrap() == data);
+    // An empty one will do, if it is large enough.
+    std::fs::write(&other, vec![0; 600 * 4096]).unwrap();
+    multisnap(&["restore", &dump, &other, "--data", &store]).ends(0);
+    world.check("other").ends(0);
+}
+
+#[test]
+fn a_store_that_is_too_small_is_no_store() {
+    let mut world = World::new(Type::Btree, 900, 4, 100);
+    world.create(None, "");
+    (0..100).for_each(|chunk| world.write(chunk));
+    world.stop();
+    let store = world.store().display().to_string();
+    let small = world.folder.path("small").display().to_string();
+    let run = multisnap(&["repair", &store, &small, "--size", "1M"]).ends(2);
+    assert!(
+        run.err.contains("has no space for all of it"),
+        "{}",
+        run.err
+    );
+    assert!(!world.folder.path("small").exists());
+    let run = multisnap(&["repair", &store, &small, "--size", "100K"]).ends(2);
+    assert!(run.err.contains("too small"), "{}", run.err);
+    // On a device that was there nothing is left that could be taken for a store.
+    std::fs::write(world.folder.path("small"), vec![0; 1 << 20]).unwrap();
+    multisnap(&["repair", &store, &small]).ends(2);
+    let run = world.check("small").ends(2);
+    assert!(
+        run.err.contains("is empty") || run.err.contains("no snapshot store"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn content_comes_from_the_right_store_only() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let store = world.store().display().to_string();
+    let dump = world.folder.path("dump").display().to_string();
+    multisnap(&["dump", &store, "-o", &dump]).ends(0);
+    world.restore("other");
+    let other = world.folder.path("other").display().to_string();
+    let new = world.folder.path("new").display().to_string();
+    let run = multisnap(&["restore", &dump, &new, "--data", &other]).ends(2);
+    assert!(
+        run.err.contains("is not the store that was dumped"),
+        "{}",
+        run.err
+    );
+    assert!(!world.folder.path("new").exists());
+}
+
+#[test]
+fn a_dump_that_was_changed_is_refused() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let store = world.store().display().to_string();
+    let text = multisnap(&["dump", &store]).ends(0).text();
+    let dump = world.folder.path("dump");
+    let new = world.folder.path("new");
+    let restore = |text: &str| {
+        std::fs::write(&dump, text).unwrap();
+        let run = multisnap(&[
+            "restore",
+            &dump.display().to_string(),
+            &new.display().to_string(),
+            "--data",
+            &store,
+        ]);
+        assert!(!new.exists() || run.code == 0);
+        run
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let cut = lines[..lines.len() - 1].join("\n");
+    let swapped = {
+        let mut lines = lines.clone();
+        lines.swap(5, 20);
+        lines.join("\n")
+    };
+    let missing = {
+        let mut lines = lines.clone();
+        lines.remove(8);
+        lines.join("\n")
+    };
+    for bad in [
+        "",
+        "no json",
+        &cut,
+        &swapped,
+        &missing,
+        &text.replacen("\"form\":1", "\"form\":2", 1),
+        &text.replacen("\"btree\"", "\"mtree\"", 1),
+        &text.replacen("\"next_id\":4", "\"next_id\":0", 1),
+        &text.replacen("\"chunk_sectors\":16", "\"chunk_sectors\":17", 1),
+        &text.replacen("\"uuid\":\"07", "\"uuid\":\"x7", 1),
+        &text.replacen("\"id\":\"1\"", "\"id\":\"0\"", 1),
+        &text.replacen("\"id\":\"1\"", "\"id\":\"9\"", 1),
+        &text.replacen("\"ids\":\"1", "\"ids\":\"9-1", 1),
+        &text.replacen("\"value\":8}", "\"value\":987654321}", 1),
+        &text.replacen("\"value\":8}", "\"value\":\"nothing\"}", 1),
+    ] {
+        assert_ne!(bad, text);
+        let run = restore(bad);
+        assert!(run.code == 1 || run.code == 2, "{} {bad}", run.err);
+        assert!(
+            run.err.starts_with("multisnap: ") && run.err.lines().count() == 1,
+            "{}",
+            run.err
+        );
+    }
+    restore(&text).ends(0);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is said to people: errors are one line that names the device and says what to do.
+
+use super::{
+    basic::sample,
+    fixture::{multisnap, Folder},
+};
+use multisnap_store::image::Type;
+
+#[test]
+fn help_and_version_are_there() {
+    for args in [
+        &["--help"][..],
+        &["--version"],
+        &["help", "check"],
+        &["cat", "--help"],
+    ] {
+        let run = multisnap(args).ends(0);
+        assert!(run.text().contains("multisnap"), "{}", run.text());
+    }
+    let help = multisnap(&["--help"]).ends(0).text();
+    for command in [
+        "check",
+        "dump",
+        "restore",
+        "repair",
+        "cat",
+        "map",
+        "Exit status",
+    ] {
+        assert!(help.contains(command), "{command}");
+    }
+}
+
+#[test]
+fn wrong_usage_has_its_own_status() {
+    for args in [
+        &[][..],
+        &["no-such-command"],
+        &["check"],
+        &["check", "--no-such-option", "x"],
+        &["check", "x", "--origin-size", "1X"],
+        &["cat", "x", "1"],
+        &["map", "x", "1.2.3"],
+        &["map", "x", "0"],
+    ] {
+        multisnap(args).ends(2);
+    }
+}
+
+#[test]
+fn what_is_no_store_is_named() {
+    let folder = Folder::new();
+    let path = |name: &str| folder.path(name).display().to_string();
+    std::fs::write(folder.path("blank"), vec![0; 1 << 20]).unwrap();
+    std::fs::write(folder.path("other"), vec![1; 1 << 20]).unwrap();
+    std::fs::write(folder.path("short"), vec![0; 1000]).unwrap();
+    for (name, what) in [
+        ("nothing", "cannot be opened: no such file"),
+        ("blank", "is empty: no store was made on it yet"),
+        ("other", "holds no snapshot store"),
+        ("short", ""),
+    ] {
+        for args in [
+            vec!["check", &path(name)],
+            vec!["dump", &path(name)],
+            vec!["map", &path(name), "1"],
+            vec!["repair", &path(name), &path("out")],
+            vec!["cat", &path(name), "1", "--origin", &path("other")],
+        ] {
+            let run = multisnap(&args).ends(2);
+            assert!(
+                run.err.starts_with(&format!("multisnap: {} ", path(name))),
+                "{}",
+                run.err
+            );
+            assert!(run.err.contains(what), "{}", run.err);
+            assert!(run.err.contains("; "), "{}", run.err);
+            assert_eq!(run.err.lines().count(), 1, "{}", run.err);
+        }
+    }
+    assert!(!folder.path("out").exists());
+    let run = multisnap(&["check", &folder.path("").display().to_string()]).ends(2);
+    assert!(
+        run.err.contains("neither a block device nor a file"),
+        "{}",
+        run.err
+    );
+}
+
+#[test]
+fn the_size_of_the_origin_is_compared() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let store = world.store().display().to_string();
+    multisnap(&["check", &store, "--origin-size", "320K"]).ends(0);
+    multisnap(&["check", &store, "--origin-size", "1G"]).ends(0);
+    let run = multisnap(&["check", &store, "--origin-size", "316K"]).ends(1);
+    assert!(
+        run.text().contains("an origin of 320 KiB, not of 316 KiB"),
+        "{}",
+        run.text()
+    );
+}
+
+#[test]
+fn an_unknown_snapshot_is_told() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let store = world.store().display().to_string();
+    let run = multisnap(&["map", &store, "77"]).ends(2);
+    assert!(
+        run.err.contains("has no snapshot 77; it has 4 from 1 to 3"),
+        "{}",
+        run.err
+    );
+}
