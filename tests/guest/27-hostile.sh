@@ -2,7 +2,6 @@
 # Stores with damage and right checksums (what the fuzzer has kept) in the real module: each is
 # refused, and not the worse for it, or works, and answers with data or with an error.
 # timeout: 480
-# on request: not settled yet.
 . ./lib.sh
 
 # Those with damage, at most so many, from all over the list.
