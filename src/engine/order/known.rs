@@ -35,8 +35,8 @@ impl Place {
     fn pack(self) -> u64 {
         match self {
             Place::Origin => Self::ORIGIN,
-            Place::Store(dest) => dest.0 << 2 | Self::STORE,
-            Place::Own(dest) => dest.0 << 2 | Self::OWN,
+            Place::Store(dest) => (dest.0 << 2) | Self::STORE,
+            Place::Own(dest) => (dest.0 << 2) | Self::OWN,
         }
     }
 
