@@ -3,6 +3,7 @@
 //! A store of either type: what the engine asks of it, made of what [`Base`] does for both and
 //! what each does in its own way, the [`Exceptions`].
 
+mod ahead;
 #[cfg(not(MODULE))]
 pub(crate) mod check;
 mod recover;
@@ -16,9 +17,10 @@ use super::{
     edit::Edit,
     log::Record,
     meta::Meta,
-    CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity, LogWrite, NoId,
-    Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
+    CheckpointWrite, Chunk, Descriptor, Dest, ExceptionStore, Found, Geometry, Identity, LogWrite,
+    NoId, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
 };
+pub(super) use ahead::Ahead;
 use kernel::prelude::*;
 
 /// Entries of the map that one step of the sweep looks at.
@@ -56,6 +58,14 @@ pub(super) trait Exceptions: Send + Sized {
         chunk: Chunk,
         id: SnapId,
     ) -> Result<Option<(Value, bool)>>;
+
+    /// Tells `ahead` of the records for the live `id` that one leaf of the tree shows.
+    fn look_ahead<B: Blocks>(
+        &self,
+        base: &mut Base<B>,
+        ahead: &mut Ahead<'_>,
+        id: SnapId,
+    ) -> Result;
 
     /// The ids that a write to `id` is for.
     fn written<B: Blocks>(&self, base: &Base<B>, id: SnapId) -> Descriptor;
@@ -271,6 +281,26 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             Some((value, true)) => Found::Private(value),
             Some((value, false)) => Found::Shared(value),
         })
+    }
+
+    fn look_ahead(
+        &mut self,
+        chunk: Chunk,
+        id: SnapId,
+        count: u64,
+        f: &mut dyn FnMut(Chunk, Option<Dest>),
+    ) -> Result {
+        if !self.is_live(id) {
+            return Err(ENOENT);
+        }
+        let lost = id.0 <= self.base.lost_to;
+        let mut tell = |chunk, value| match value {
+            Some(Value::Chunk(dest)) => f(Chunk(chunk), Some(dest)),
+            None if !lost => f(Chunk(chunk), None),
+            _ => (),
+        };
+        let mut ahead = Ahead::new(chunk.0, chunk.0.saturating_add(count), &mut tell);
+        self.exceptions.look_ahead(&mut self.base, &mut ahead, id)
     }
 
     fn make_chunk_writeable(&mut self, chunk: Chunk, id: SnapId) -> Result<Writeable> {

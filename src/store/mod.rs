@@ -121,6 +121,19 @@ pub(crate) trait ExceptionStore: Send {
     /// What `chunk` of snapshot `id` holds. `ENOENT` if the id is not live.
     fn find(&mut self, chunk: Chunk, id: SnapId) -> Result<Found>;
 
+    /// Tells `f` what some of the `count` chunks from `chunk` on hold of snapshot `id`, as far as
+    /// one look shows: a chunk of the store, or (`None`) the origin's content. A hint: about which
+    /// chunks it tells something, if any, is up to the store.
+    fn look_ahead(
+        &mut self,
+        _chunk: Chunk,
+        _id: SnapId,
+        _count: u64,
+        _f: &mut dyn FnMut(Chunk, Option<Dest>),
+    ) -> Result {
+        Ok(())
+    }
+
     /// Plans a write to `chunk` of snapshot `id`. `ENOENT` if the id is not live.
     fn make_chunk_writeable(&mut self, chunk: Chunk, id: SnapId) -> Result<Writeable>;
 

@@ -183,6 +183,37 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         self.lookup(m, Aim::Last, true, |node| Some(entry(node, node.count - 1)))
     }
 
+    /// Shows entries of one leaf to `f`, in order, from the first whose key is not below `key` on,
+    /// until it answers false. Answers the key from which on entries may be missing: that of the
+    /// next leaf, or `None` if there is none.
+    pub(crate) fn leaf_from<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        key: &[u64; K],
+        mut f: impl FnMut([u64; N]) -> bool,
+    ) -> Result<Option<[u64; K]>> {
+        if self.depth == 0 {
+            return Ok(None);
+        }
+        let shape = self.shape();
+        let mut here = self.top(m);
+        while here.level != 0 {
+            here = m.read_node(here.nr, &shape, here.level, here.max_epoch, |node| {
+                here.check_keys(node)?;
+                here.child(node, Aim::Key(key).choose(node))
+            })?;
+        }
+        m.read_node(here.nr, &shape, 0, here.max_epoch, |node| {
+            here.check_keys(node)?;
+            for i in lower_bound(node, key)..node.count {
+                if !f(entry(node, i)) {
+                    break;
+                }
+            }
+            Ok(here.high)
+        })
+    }
+
     // --- lookups -----------------------------------------------------------------------------
 
     fn top<B: Blocks>(&self, m: &Meta<B>) -> Child<K> {

@@ -16,6 +16,7 @@ macro_rules! for_both {
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
 
+mod ahead;
 mod base;
 mod bitmask;
 mod disk;

@@ -5,8 +5,8 @@
 use super::disk::Disk;
 use super::range_model::{Content, Model, Shared};
 use crate::store::{
-    load, Chunk, ExceptionStore, FormatParams, Found, Item, Open, OpenError, SnapId, StoreType,
-    Value, Who,
+    load, Chunk, Dest, ExceptionStore, FormatParams, Found, Item, Open, OpenError, SnapId,
+    StoreType, Value, Who,
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,26 @@ pub(super) fn read_data(disk: &Disk, sector: u64) -> u64 {
     u64::from_le_bytes(data[..8].try_into().unwrap())
 }
 
+/// What looks ahead tell of a snapshot, by chunk.
+pub(super) fn looked_ahead(
+    store: &mut dyn ExceptionStore,
+    id: SnapId,
+    chunks: u64,
+) -> Result<BTreeMap<u64, Option<Dest>>> {
+    let mut told = BTreeMap::new();
+    let mut chunk = 0;
+    while chunk < chunks {
+        let mut next = chunk + 1;
+        store.look_ahead(Chunk(chunk), id, chunks - chunk, &mut |at, dest| {
+            assert!((chunk..chunks).contains(&at.0));
+            next = next.max(at.0 + 1);
+            assert!(told.insert(at.0, dest).is_none(), "told twice");
+        })?;
+        chunk = next;
+    }
+    Ok(told)
+}
+
 /// What a store says all its snapshots hold.
 pub(super) fn contents(store: &mut dyn ExceptionStore, disk: &Disk, chunks: usize) -> Model {
     try_contents(store, disk, chunks).unwrap()
@@ -49,8 +69,17 @@ pub(super) fn try_contents(
     while let Some(info) = store.snapshot_from(from)? {
         live += 1;
         let mut list = StdVec::new();
+        let told = looked_ahead(store, info.id, chunks as u64)?;
         for chunk in 0..chunks as u64 {
-            let content = match store.find(Chunk(chunk), info.id)? {
+            let found = store.find(Chunk(chunk), info.id)?;
+            let want = match found {
+                Found::NotRemapped => Some(None),
+                Found::Shared(Value::Chunk(d)) | Found::Private(Value::Chunk(d)) => Some(Some(d)),
+                _ => None,
+            };
+            let told = told.get(&chunk).copied();
+            assert!(told.is_none() || told == want, "{told:?}, not {want:?}");
+            let content = match found {
                 Found::NotRemapped => Content::Shared,
                 Found::Shared(value) | Found::Private(value) => match value {
                     Value::Chunk(dest) => {

@@ -130,7 +130,15 @@ impl Known {
                 bucket.next
             }
         };
-        bucket.entries[at] = Entry {
+        let entry = &mut bucket.entries[at];
+        let same = entry.is_of(chunk) && entry.id == id.0;
+        if let (true, Place::Store(dest)) = (same, place) {
+            // Who only reads does not look whose it is.
+            if entry.place == Place::Own(dest).pack() {
+                return;
+            }
+        }
+        *entry = Entry {
             chunk: chunk.0,
             id: id.0,
             place: place.pack(),

@@ -15,6 +15,9 @@ use super::{
 use crate::store::{Chunk, Found, Remap, SnapId, Source, Value, Who, Writeable, MAX_DESTS};
 use kernel::prelude::*;
 
+/// Chunks that a read of a snapshot learns of.
+const AHEAD: u64 = 32;
+
 impl<W: World> Machine<W> {
     pub(super) fn look_read(&mut self, world: &mut W, bio: W::Bio) {
         let Request { who, chunk, .. } = world.request(&bio);
@@ -24,6 +27,10 @@ impl<W: World> Machine<W> {
         if self.mode == Mode::Fail {
             return world.end(bio, Err(EIO));
         }
+        // The chunks behind it are in the same leaf, and may be read next. An error will come again.
+        let _ = self.store.look_ahead(chunk, id, AHEAD, &mut |chunk, dest| {
+            world.learn(chunk, id, dest.map_or(Place::Origin, Place::Store));
+        });
         match self.store.find(chunk, id) {
             Ok(Found::NotRemapped) => {
                 world.learn(chunk, id, Place::Origin);

@@ -12,7 +12,7 @@ mod map;
 use super::{
     base::Base,
     blocks::Blocks,
-    both::Exceptions,
+    both::{Ahead, Exceptions},
     data_space::DataSpace,
     edit::Edit,
     format::{self, RecordKind, BITS},
@@ -161,6 +161,33 @@ impl Exceptions for Masks {
         };
         let value = format::value_of(word, data.chunks())?;
         Ok(Some((value, mask & snaps.bits().live() == bit)))
+    }
+
+    fn look_ahead<B: Blocks>(
+        &self,
+        base: &mut Base<B>,
+        ahead: &mut Ahead<'_>,
+        id: SnapId,
+    ) -> Result {
+        let Base {
+            meta, data, snaps, ..
+        } = base;
+        let (chunks, own) = (data.chunks(), snaps.bits().of(id));
+        let mut bad = None;
+        let from = [ahead.begin(), 0];
+        let bound = self
+            .map
+            .tree
+            .leaf_from(meta, &from, |[chunk, word, mask]| {
+                let value = match mask & own {
+                    0 => Ok(None),
+                    _ => format::value_of(word, chunks).map(Some),
+                };
+                bad = value.is_err().then_some(chunk);
+                bad.is_none() && ahead.entry(chunk, value.unwrap_or(None))
+            })?;
+        ahead.end(bad.or(bound.map(|[chunk, _]| chunk)));
+        Ok(())
     }
 
     fn written<B: Blocks>(&self, base: &Base<B>, id: SnapId) -> Descriptor {

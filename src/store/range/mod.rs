@@ -10,7 +10,7 @@ mod plan;
 use super::{
     base::Base,
     blocks::Blocks,
-    both::Exceptions,
+    both::{Ahead, Exceptions},
     data_space::DataSpace,
     edit::Edit,
     format::{self, RecordKind},
@@ -82,6 +82,31 @@ impl Exceptions for Ranges {
             })?;
         }
         Ok(Some((value, private)))
+    }
+
+    fn look_ahead<B: Blocks>(
+        &self,
+        base: &mut Base<B>,
+        ahead: &mut Ahead<'_>,
+        id: SnapId,
+    ) -> Result {
+        let Base { meta, data, .. } = base;
+        let chunks = data.chunks();
+        let mut bad = None;
+        let from = [ahead.begin(), 0];
+        let bound = self
+            .map
+            .tree
+            .leaf_from(meta, &from, |[chunk, lo, hi, word]| {
+                let value = match (lo..=hi).contains(&id.0) {
+                    true => format::value_of(word, chunks).map(Some),
+                    false => Ok(None),
+                };
+                bad = value.is_err().then_some(chunk);
+                bad.is_none() && ahead.entry(chunk, value.unwrap_or(None))
+            })?;
+        ahead.end(bad.or(bound.map(|[chunk, _]| chunk)));
+        Ok(())
     }
 
     /// Its span: the sub-snapshots that it may still get, and itself.
