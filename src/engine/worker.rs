@@ -330,6 +330,7 @@ impl Engine {
     /// Takes no more bios: a snapshot's that comes from now on ends with an error.
     pub(super) fn close(&self) {
         self.inbox.close();
+        self.shared.known.lock().close();
     }
 
     /// Stops the worker, which has carried out the last command.

@@ -78,6 +78,8 @@ struct Bucket {
 pub(crate) struct Known {
     buckets: KVVec<Bucket>,
     turn: u64,
+    /// Nobody finds anything any more.
+    closed: bool,
 }
 
 impl Known {
@@ -93,6 +95,7 @@ impl Known {
         Ok(Known {
             buckets: KVVec::from_elem(bucket, buckets, GFP_KERNEL)?,
             turn: 1,
+            closed: false,
         })
     }
 
@@ -104,7 +107,7 @@ impl Known {
     /// Where `chunk` of `id` is, if that is known.
     pub(crate) fn look(&self, chunk: Chunk, id: SnapId) -> Option<Place> {
         let bucket = self.buckets.get(self.bucket(chunk))?;
-        if bucket.turn != self.turn {
+        if self.closed || bucket.turn != self.turn {
             return None;
         }
         let mut entries = bucket.entries.iter();
@@ -153,6 +156,11 @@ impl Known {
                 entry.place = 0;
             }
         }
+    }
+
+    /// Nothing will be found from now on, whatever is entered.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Takes out everything.

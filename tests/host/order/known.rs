@@ -80,4 +80,9 @@ fn a_table_of_places_answers_as_a_map_or_not_at_all() {
         }
     }
     assert!(hits > 1000, "{hits}");
+    let (chunk, id) = (Chunk(1), SnapId::top(1));
+    known.learn(chunk, id, Place::Origin);
+    known.close();
+    known.learn(chunk, id, Place::Origin);
+    assert_eq!(known.look(chunk, id), None);
 }
