@@ -162,26 +162,39 @@ const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// How many images there are.
-pub(crate) const COUNT: usize = RECIPES.len();
+/// How many images there are: one of each kind of store for each recipe.
+pub(crate) const COUNT: usize = 2 * RECIPES.len();
 
 /// Image `n`.
 pub(crate) fn image(n: usize) -> Arc<Image> {
     static IMAGES: [OnceLock<Arc<Image>>; COUNT] = [const { OnceLock::new() }; COUNT];
     IMAGES[n % COUNT]
-        .get_or_init(|| Arc::new(make(&RECIPES[n % COUNT])))
+        .get_or_init(|| Arc::new(make(recipe(n), store_type(n))))
         .clone()
+}
+
+fn recipe(n: usize) -> &'static Recipe {
+    &RECIPES[n % RECIPES.len()]
+}
+
+/// The kind of store in image `n`.
+pub(crate) fn store_type(n: usize) -> StoreType {
+    if n % COUNT < RECIPES.len() {
+        StoreType::Btree
+    } else {
+        StoreType::Bitmask
+    }
 }
 
 /// Sectors of a chunk in image `n`.
 pub(crate) fn chunk_sectors(n: usize) -> u32 {
-    RECIPES[n % COUNT].chunk_sectors
+    recipe(n).chunk_sectors
 }
 
-fn make(recipe: &Recipe) -> Image {
+fn make(recipe: &Recipe, store_type: StoreType) -> Image {
     let params = FormatParams {
         uuid: [0x5a; 16],
-        store_type: StoreType::Btree,
+        store_type,
         chunk_sectors: recipe.chunk_sectors,
         origin_sectors: ORIGIN,
     };

@@ -18,12 +18,12 @@ pub(crate) fn crc32c(seed: u32, data: &[u8]) -> u32 {
     !crc32c::crc32c_append(!seed, data)
 }
 
-/// The blocks of an image; what is `None` is zero.
-pub(crate) type Image = StdVec<Option<Box<Block>>>;
+/// The blocks of an image, shared with those it was made from; what is `None` is zero.
+pub(crate) type Image = StdVec<Option<Arc<Block>>>;
 
 /// A block that was read or changed in the cached way.
 struct Cached {
-    block: Box<Block>,
+    block: Arc<Block>,
     dirty: bool,
 }
 
@@ -81,15 +81,14 @@ impl Ram {
     pub(crate) fn image(&self) -> Image {
         let inner = self.lock();
         (0..inner.below.len())
-            .map(|nr| inner.on_disk(nr).map(|block| Box::new(*block)))
+            .map(|nr| inner.on_disk(nr).cloned())
             .collect()
     }
 }
 
 impl Inner {
-    fn on_disk(&self, nr: usize) -> Option<&Block> {
-        let block = self.written[nr].as_ref().or(self.below[nr].as_ref());
-        block.map(|block| &**block)
+    fn on_disk(&self, nr: usize) -> Option<&Arc<Block>> {
+        self.written[nr].as_ref().or(self.below[nr].as_ref())
     }
 
     /// Checks and counts an access.
@@ -112,7 +111,7 @@ impl Inner {
     fn cached(&mut self, nr: u64) -> Result<&mut Cached> {
         let nr = self.access(nr)?;
         if self.cache[nr].is_none() {
-            let block = Box::new(*self.on_disk(nr).ok_or(EILSEQ)?);
+            let block = self.on_disk(nr).ok_or(EILSEQ)?.clone();
             format::check_block(&block, crc32c)?;
             let dirty = false;
             self.cache[nr] = Some(Cached { block, dirty });
@@ -138,7 +137,7 @@ impl Blocks for Ram {
         let mut inner = self.lock();
         let cached = inner.cached(nr)?;
         cached.dirty = true;
-        f(&mut cached.block)
+        f(Arc::make_mut(&mut cached.block))
     }
 
     fn create<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
@@ -146,10 +145,10 @@ impl Blocks for Ram {
         assert!(nr >= format::HEADER_BLOCKS, "metadata at block {nr}");
         let nr = inner.access(nr)?;
         let cached = inner.cache[nr].insert(Cached {
-            block: Box::new([0; BLOCK_SIZE]),
+            block: Arc::new([0; BLOCK_SIZE]),
             dirty: true,
         });
-        f(&mut cached.block)
+        f(Arc::make_mut(&mut cached.block))
     }
 
     fn forget(&mut self, nr: u64) {
@@ -164,7 +163,7 @@ impl Blocks for Ram {
         let mut inner = self.lock();
         let nr = inner.access(nr)?;
         match inner.on_disk(nr) {
-            Some(from) => block.copy_from_slice(&from[..]),
+            Some(from) => *block = **from,
             None => block.fill(0),
         }
         Ok(())
@@ -173,7 +172,7 @@ impl Blocks for Ram {
     fn write_raw(&mut self, nr: u64, block: &Block) -> Result {
         let mut inner = self.lock();
         let nr = inner.access(nr)?;
-        inner.written[nr] = Some(Box::new(*block));
+        inner.written[nr] = Some(Arc::new(*block));
         Ok(())
     }
 
@@ -181,7 +180,7 @@ impl Blocks for Ram {
         let inner = &mut *self.lock();
         for (cached, to) in inner.cache.iter_mut().zip(&mut inner.written) {
             if let Some(cached) = cached.as_mut().filter(|cached| cached.dirty) {
-                format::seal(&mut cached.block, crc32c);
+                format::seal(Arc::make_mut(&mut cached.block), crc32c);
                 *to = Some(cached.block.clone());
                 cached.dirty = false;
             }

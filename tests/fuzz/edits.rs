@@ -5,6 +5,7 @@
 use super::device::{crc32c, Image};
 use crate::store::blocks::{Block, BLOCK_SIZE};
 use crate::store::format::{self, CheckpointInfo, Kind, LogInfo};
+use std::sync::Arc;
 use std::vec::Vec as StdVec;
 
 /// Bytes of one edit: block, offset, kind, value.
@@ -30,7 +31,7 @@ pub(crate) fn apply(image: &mut Image, data: &[u8]) {
     }
     for nr in touched {
         if let Some(block) = &mut image[nr] {
-            format::seal(block, crc32c);
+            format::seal(Arc::make_mut(block), crc32c);
         }
     }
     follow(image, &used, &sums);
@@ -39,6 +40,7 @@ pub(crate) fn apply(image: &mut Image, data: &[u8]) {
 fn change(image: &mut Image, nr: usize, at: usize, kind: u8, value: u64, other: usize) {
     let from = image[other].clone();
     let Some(block) = &mut image[nr] else { return };
+    let block = Arc::make_mut(block);
     // The kinds with numbers of more than a byte are aligned.
     let (byte, word) = (at % BLOCK_SIZE, at % (BLOCK_SIZE / 8) * 8);
     match kind % 12 {
@@ -117,12 +119,15 @@ fn follow(image: &mut Image, used: &[usize], sums: &[u32]) {
         let Some(block) = &mut image[used[i]] else {
             continue;
         };
-        let Ok(info) = format::info_mut::<LogInfo>(block) else {
+        let Ok(info) = format::info::<LogInfo>(block) else {
             continue;
         };
         let previous = info.previous.get();
         if let Some((_, new)) = now.iter().find(|(old, _)| *old == previous) {
-            info.previous = (*new).into();
+            let block = Arc::make_mut(block);
+            if let Ok(info) = format::info_mut::<LogInfo>(block) {
+                info.previous = (*new).into();
+            }
             format::seal(block, crc32c);
             now.retain(|(old, _)| *old != sums[i]);
             now.push((sums[i], format::header(block).sum.get()));
@@ -132,12 +137,15 @@ fn follow(image: &mut Image, used: &[usize], sums: &[u32]) {
         let Some(Some(block)) = image.get_mut(nr as usize) else {
             continue;
         };
-        let Ok(info) = format::info_mut::<CheckpointInfo>(block) else {
+        let Ok(info) = format::info::<CheckpointInfo>(block) else {
             continue;
         };
         let said = info.replay_sum.get();
         if let Some((_, new)) = now.iter().find(|(old, _)| u64::from(*old) == said) {
-            info.replay_sum = u64::from(*new).into();
+            let block = Arc::make_mut(block);
+            if let Ok(info) = format::info_mut::<CheckpointInfo>(block) {
+                info.replay_sum = u64::from(*new).into();
+            }
             format::seal(block, crc32c);
         }
     }

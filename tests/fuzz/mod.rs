@@ -10,6 +10,7 @@ mod device;
 mod edits;
 mod session;
 
+use crate::store::StoreType;
 use device::Ram;
 use session::Session;
 use std::sync::Arc;
@@ -50,11 +51,13 @@ pub(crate) fn run(data: &[u8]) {
     let _ = session.ok().and_then(|session| session.run(calls));
 }
 
-/// The device that `data` describes: the sectors of its chunks, and all that it holds.
-pub(crate) fn image(data: &[u8]) -> Option<(u32, std::vec::Vec<u8>)> {
+/// The device that `data` describes: the kind of its store, the sectors of its chunks, and all
+/// that it holds.
+pub(crate) fn image(data: &[u8]) -> Option<(StoreType, u32, std::vec::Vec<u8>)> {
     let (image, _) = parse(data)?;
     let zero = [0; crate::store::blocks::BLOCK_SIZE];
     let blocks = image.iter().map(|block| block.as_deref().unwrap_or(&zero));
-    let chunk_sectors = base::chunk_sectors((*data.first()?).into());
-    Some((chunk_sectors, blocks.flatten().copied().collect()))
+    let which = (*data.first()?).into();
+    let all = blocks.flatten().copied().collect();
+    Some((base::store_type(which), base::chunk_sectors(which), all))
 }

@@ -37,7 +37,7 @@ try_all() {
 	case $mode in rw | full | ro | fail) ;; *) echo "mode $mode"; return 2 ;; esac
 	dmsetup remove "$1" || return 3
 	# And once more: what was written is no worse.
-	if make_ms "$1" /dev/o /dev/s "$chunk"; then
+	if make_ms "$1" /dev/o /dev/s "$chunk" 0 "$type"; then
 		dmsetup remove "$1" || return 4
 	fi
 }
@@ -45,13 +45,13 @@ try_all() {
 # What a refusal may not touch.  (Of a recovery that is given up, copies of nodes may be in
 # free blocks.)
 header() { dd if=/dev/s bs=128k count=1 iflag=direct status=none | md5sum; }
-try() { dmesg_mark && make_ms ms /dev/o /dev/s "$chunk" > /tmp/out 2>&1; }
+try() { dmesg_mark && make_ms ms /dev/o /dev/s "$chunk" 0 "$type" > /tmp/out 2>&1; }
 why() { our_lines | sed 's/.*multisnapshot: //'; }
 
 refused=0 taken=0
 for input in "${inputs[@]}"; do
 	dd if=/dev/zero of=/dev/s bs=1M count=4 oflag=direct status=none
-	chunk=$(hostile-image "$input" /dev/s)
+	read -r chunk type <<< "$(hostile-image "$input" /dev/s)"
 	before=$(header)
 	if try; then
 		taken=$((taken + 1))

@@ -77,9 +77,15 @@ pub fn run(options: &Options) -> Result<String, String> {
         deletes: 0,
         restarts: 0,
     };
-    run.volumes[0]
-        .map()
-        .map_err(|e| format!("no origin: {e}"))?;
+    let mut mapped = run.volumes[0].map();
+    for _ in 0..100 {
+        if mapped.is_ok() || options.faults != Faults::Broken {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+        mapped = run.volumes[0].map();
+    }
+    mapped.map_err(|e| format!("no origin: {e}"))?;
     let result = run.rounds().and_then(|()| run.end());
     let mut wrong = run
         .shared

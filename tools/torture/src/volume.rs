@@ -105,10 +105,15 @@ impl Volume {
                 .custom_flags(flags)
                 .open(&node)
         };
+        let opened = open(libc::O_DIRECT).and_then(|direct| Ok((direct, open(0)?)));
+        let (direct, cached) = opened.inspect_err(|_| {
+            // A device that nobody could use would only be in the way of the next one.
+            let _ = dm::remove(&self.name);
+        })?;
         self.device = Some(Device {
             node: node.clone(),
-            direct: open(libc::O_DIRECT)?,
-            cached: open(0)?,
+            direct,
+            cached,
         });
         Ok(())
     }
