@@ -2,7 +2,7 @@
 # What users of the origin feel of a sweep: the 99th percentile of the latency of the same
 # random writes with a sweep and without one, in pairs.  With SWEEP_PAIRS, as in a soak, the
 # median of the ratios must not exceed 2; one pair tells too little for that.
-# timeout: 240
+# timeout: 360
 # on request: not settled yet.
 . ./lib.sh
 pairs=${SWEEP_PAIRS:-1}
@@ -25,15 +25,15 @@ busy() {
 	sweeping || echo "$1" >> /tmp/short
 }
 
-make_nullblk o 32
+make_nullblk o 128
 make_nullblk s 512
 make_ms ms /dev/o /dev/s 8 0 "${TYPE:-btree}"
 ratios=()
 : > /tmp/short
 for n in $(seq "$pairs"); do
-	# Something to sweep: 8192 chunks that only this one needs.
+	# Something to sweep: 32768 chunks that only this one needs.
 	id=$(take_snapshot ms)
-	dd if=/dev/zero of=/dev/mapper/ms bs=1M count=32 oflag=direct status=none
+	dd if=/dev/zero of=/dev/mapper/ms bs=1M count=128 oflag=direct status=none
 	if [ $((n % 2)) -eq 0 ]; then
 		with=$(busy "$id") without=$(quiet)
 	else

@@ -1,0 +1,5 @@
+#!/bin/bash
+# The torture of the other store.
+TYPE=bitmask
+TORTURE_SEEDS=${TORTURE_SEEDS:-1}
+. ./37-torture.sh
