@@ -251,6 +251,7 @@ impl<W: World> Machine<W> {
                 if self.heal.said && self.says_loss() {
                     self.heal.exposed = false;
                     self.heal.loss_said = true;
+                    self.counts.lost += 1;
                     world.all_lost();
                 }
                 self.end_attempt(world, result.is_ok());
@@ -280,6 +281,7 @@ impl<W: World> Machine<W> {
             self.collecting.busy = true;
         }
         if self.heal.exposed {
+            self.counts.lost += 1;
             world.all_lost();
         }
         world.mode_changed(Mode::Rw, EIO);

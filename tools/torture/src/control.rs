@@ -43,6 +43,8 @@ pub struct Changes {
     pub deleted: Vec<(usize, bool)>,
     /// Ids of creates that failed: they may exist or not.
     pub doubtful: Vec<String>,
+    /// Creates that failed without an id: each may have made one all the same.
+    pub nameless: usize,
 }
 
 /// Chooses the changes of a round.
@@ -196,6 +198,7 @@ fn cut(
         let id = dm::message(name, words);
         let resumed = is_sub.then(|| dm::resume(name));
         let shown = parent.model.end_cut();
+        changes.nameless += usize::from(id.is_err());
         resumed.unwrap_or_else(|| dm::resume(name))?;
         (id?, shown)
     } else {
@@ -204,8 +207,11 @@ fn cut(
         let done = suspend(shared, name, flags);
         let resumed = (is_sub && done.is_ok()).then(|| dm::resume(name));
         let shown = parent.model.end_cut();
-        done?;
-        resumed.unwrap_or_else(|| dm::resume(name))?;
+        let result = done.and_then(|()| resumed.unwrap_or_else(|| dm::resume(name)));
+        if let Err(e) = result {
+            changes.doubtful.push(id);
+            return Err(e);
+        }
         (id, shown)
     };
     let last = dm::status(name)?.get(3).cloned().unwrap_or_default();

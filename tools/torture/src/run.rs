@@ -45,6 +45,8 @@ struct Run<'a> {
     volumes: Vec<Volume>,
     /// Ids that may exist or not: a create or a delete has failed.
     doubtful: BTreeSet<String>,
+    /// Snapshots that may be there, of which only the number is known.
+    nameless: usize,
     cuts: usize,
     deletes: usize,
     restarts: usize,
@@ -73,6 +75,7 @@ pub fn run(options: &Options) -> Result<String, String> {
         rng: Rng::new(options.seed, u64::MAX),
         volumes: vec![origin],
         doubtful: BTreeSet::new(),
+        nameless: 0,
         cuts: 0,
         deletes: 0,
         restarts: 0,
@@ -107,6 +110,17 @@ pub fn run(options: &Options) -> Result<String, String> {
         run.shared.bad_reads.load(Relaxed),
         begin.elapsed().as_secs()
     ))
+}
+
+/// Ends the round when its thread panics: the others count on its operations.
+struct Watch<'a>(&'a Shared);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.wrong("a thread has panicked".to_owned());
+        }
+    }
 }
 
 impl Run<'_> {
@@ -154,7 +168,10 @@ impl Run<'_> {
         let changes = thread::scope(|scope| {
             for n in 0..threads {
                 let mut rng = Rng::new(seed, (round << 8) | n);
-                scope.spawn(move || io::run(shared, volumes, chunk, ops, &mut rng));
+                scope.spawn(move || {
+                    let _watch = Watch(shared);
+                    io::run(shared, volumes, chunk, ops, &mut rng);
+                });
             }
             control::run(shared, volumes, &steps, threads * ops)
         });
@@ -163,6 +180,7 @@ impl Run<'_> {
 
     fn change(&mut self, changes: Changes) {
         self.doubtful.extend(changes.doubtful);
+        self.nameless += changes.nameless;
         let mut deleted = changes.deleted;
         deleted.sort_unstable();
         for (n, good) in deleted.into_iter().rev() {
@@ -211,6 +229,12 @@ impl Run<'_> {
             .filter_map(|line| line.split(' ').next().map(str::to_owned))
             .collect();
         let ours: BTreeSet<String> = self.volumes[1..].iter().map(|v| v.id.clone()).collect();
+        for id in listed.difference(&ours) {
+            if self.nameless > 0 && !self.doubtful.contains(id) {
+                self.nameless -= 1;
+                self.doubtful.insert(id.clone());
+            }
+        }
         let odd: Vec<&String> = listed
             .symmetric_difference(&ours)
             .filter(|id| !self.doubtful.contains(*id))
