@@ -240,6 +240,23 @@ impl Image {
         Ok(Self { header, state })
     }
 
+    /// The number of a store, from its superblock alone, which is never written again: so it can
+    /// be in use.
+    pub fn uuid(device: &Arc<dyn Device>) -> Result<[u8; 16], Refusal> {
+        let mut cache = Cache::new(device.clone(), None);
+        let mut block = [0; BLOCK_SIZE];
+        let read = cache.read_raw(format::SUPER_NR, &mut block);
+        read.map_err(OpenError::from)?;
+        let head = format::header(&block);
+        if head.kind.get() != format::Kind::Super as u32 {
+            return Err(Refusal::Foreign);
+        }
+        if !format::check_sum(&block, |seed, data| cache.crc32c(seed, data)) {
+            return Err(Refusal::Damaged("superblock".into(), format::SUPER_NR));
+        }
+        Ok(head.uuid)
+    }
+
     /// What the store says of itself.
     pub fn header(&self) -> &Header {
         &self.header
