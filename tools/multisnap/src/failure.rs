@@ -118,7 +118,7 @@ impl Failure {
 }
 
 /// What the system says of an error, without its number.
-fn words(e: &io::Error) -> String {
+pub fn words(e: &io::Error) -> String {
     let text = e.to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_lowercase(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stores of dm-multisnapshot without the module: checked, dumped, made again, repaired, read.
+//! Origins and snapshots of dm-multisnapshot: made, started, cut, listed and removed through the
+//! module; and stores without it: checked, dumped, made again, repaired, read.
 //!
 //! Everything that knows the format is the code that the kernel runs (`multisnap-store`).
 
@@ -11,9 +12,11 @@ mod check_report;
 mod copy;
 mod count;
 mod device;
+mod dm;
 mod dump;
 mod failure;
 mod losses;
+mod online;
 mod out;
 mod progress;
 mod records;
@@ -28,11 +31,13 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
-/// Look at snapshot stores, check and repair them, and read snapshots without the module.
+/// Make snapshots of a block device, look at them and remove them; check, repair and read their
+/// stores.
 #[derive(Parser)]
 #[command(name = "multisnap", version, about, max_term_width = 100)]
 #[command(
-    after_help = "Exit status: 0 all is well; 1 damaged, or something is lost; 2 it cannot be \
+    after_help = "VOLUME is the name of an origin's mapped device, or a path to it, to its origin \
+    or to its store. Exit status: 0 all is well; 1 damaged, or something is lost; 2 it cannot be \
     done; 3 sound, but not stopped in good order (check only). Sizes are in bytes, or with K, M, \
     G or T."
 )]
@@ -43,6 +48,32 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a store of an empty device, and start its origin.
+    Create(online::create::Args),
+    /// Start an origin with its store.
+    Start(online::start::Args),
+    /// Stop origins, and remove the devices of their snapshots.
+    Stop(online::stop::Args),
+    /// Make a snapshot, and print its id.
+    Snapshot(online::snapshot::Args),
+    /// List origins and their snapshots.
+    List(online::list::Args),
+    /// Tell how origins and their stores are.
+    Status(online::status::Args),
+    /// Make devices of snapshots.
+    Activate(online::activate::Args),
+    /// Remove devices of snapshots. The snapshots stay.
+    Deactivate(online::deactivate::Args),
+    /// Give a snapshot another name.
+    Rename(online::rename::Args),
+    /// Remove snapshots for good.
+    Remove(online::remove::Args),
+    /// Remove the snapshots that no rule keeps.
+    Prune(online::prune::Args),
+    /// Use what the devices of an origin and its store have grown by.
+    Grow(online::grow::Args),
+    #[command(hide = true)]
+    Thaw(online::thaw::Args),
     /// Check everything in a store, without changing it.
     Check(check::Args),
     /// Write what a store knows as lines of JSON.
@@ -59,6 +90,19 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Create(args) => online::create::run(&args),
+        Command::Start(args) => online::start::run(&args),
+        Command::Stop(args) => online::stop::run(&args),
+        Command::Snapshot(args) => online::snapshot::run(&args),
+        Command::List(args) => online::list::run(&args),
+        Command::Status(args) => online::status::run(&args),
+        Command::Activate(args) => online::activate::run(&args),
+        Command::Deactivate(args) => online::deactivate::run(&args),
+        Command::Rename(args) => online::rename::run(&args),
+        Command::Remove(args) => online::remove::run(&args),
+        Command::Prune(args) => online::prune::run(&args),
+        Command::Grow(args) => online::grow::run(&args),
+        Command::Thaw(args) => online::thaw::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Dump(args) => dump::run(&args),
         Command::Restore(args) => restore::run(&args),

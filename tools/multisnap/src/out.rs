@@ -56,3 +56,8 @@ pub fn draw_uuid() -> Result<[u8; 16], Failure> {
         .map_err(|e| Failure::io(path, "cannot be read", &e))?;
     Ok(uuid)
 }
+
+/// Says something that does not end the run, on standard error.
+pub fn warn(text: &str) {
+    eprintln!("multisnap: {text}");
+}

@@ -34,6 +34,11 @@ impl Progress {
             self.pending = 0;
         }
     }
+
+    /// It is at step `n` now.
+    pub fn at(&mut self, n: u64) {
+        self.bar.set_position(n);
+    }
 }
 
 impl Drop for Progress {

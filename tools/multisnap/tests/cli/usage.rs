@@ -21,6 +21,18 @@ fn help_and_version_are_there() {
     }
     let help = multisnap(&["--help"]).ends(0).text();
     for command in [
+        "create",
+        "start",
+        "stop",
+        "snapshot",
+        "list",
+        "status",
+        "activate",
+        "deactivate",
+        "rename",
+        "remove",
+        "prune",
+        "grow",
         "check",
         "dump",
         "restore",
@@ -31,6 +43,8 @@ fn help_and_version_are_there() {
     ] {
         assert!(help.contains(command), "{command}");
     }
+    // It is for this program alone.
+    assert!(!help.contains("thaw"));
 }
 
 #[test]
@@ -44,6 +58,16 @@ fn wrong_usage_has_its_own_status() {
         &["cat", "x", "1"],
         &["map", "x", "1.2.3"],
         &["map", "x", "0"],
+        &["create", "x", "y", "--store", "apple"],
+        &["snapshot", "x", "--name", "3"],
+        &["snapshot", "x", "--cancel", "--name", "y"],
+        &["snapshot", "x", "--timeout", "0"],
+        &["rename", "x", "1", "a b"],
+        &["remove", "x"],
+        &["remove", "x", "--older-than", "1y"],
+        &["prune", "x"],
+        &["prune", "x", "--keep-daily", "-1"],
+        &["status", "--json", "--openmetrics"],
     ] {
         multisnap(args).ends(2);
     }

@@ -1,0 +1,170 @@
+#!/bin/bash
+# multisnap when what is below does not answer: a cut is given up in time, and what was suspended
+# is resumed, even if the command is killed. And when devices grow, or the store is too small.
+. ./lib.sh
+plan 43
+
+ms() {
+	rc=0
+	out=$(multisnap "$@" 2> /tmp/err) || rc=$?
+	err=$(cat /tmp/err)
+}
+prints() {
+	ms "${@:3}"
+	is "$1" "$rc $out$err" "0 $2"
+}
+refused() {
+	ms "${@:3}"
+	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
+	like "$1" "$rc $(wc -l < /tmp/err) $err" "^2 1 multisnap: .*$2"
+}
+# state <device>: whether it is suspended, and which tables it has.
+state() { dmsetup info -c --noheadings -o suspended,tables_loaded "$1"; }
+is_state() { [ "$(state "$1")" = "$2" ]; }
+part() { # <name> <sectors>: new length of /dev/mapper/<name>d
+	dmsetup reload "$1"d --table "0 $2 linear /dev/$1 0" && dmsetup resume "$1"d
+}
+
+make_nullblk o 16
+make_nullblk s 64
+dmsetup create od --table "0 16384 linear /dev/o 0"
+dmsetup create sd --table "0 65536 linear /dev/s 0"
+multisnap create /dev/mapper/od /dev/mapper/sd --name slow --chunk-size 16K > /tmp/out
+write_pattern /dev/mapper/slow 0 512 1
+prints "a snapshot" 1 snapshot slow
+prints "which has a device" /dev/mapper/slow-1 activate slow 1
+
+# stuck: a write to the origin is under way that does not end before "go".
+stuck() {
+	dmsetup suspend od
+	dd if=/dev/zero of=/dev/mapper/slow bs=16k count=1 oflag=direct status=none &
+	job=$!
+	within 10 test "$(awk '{ print $9 }' /sys/block/"$(block_name /dev/mapper/slow)"/stat)" -gt 0
+}
+go() {
+	dmsetup resume od
+	ends_well "$1" $job
+}
+
+# --- the time is over ---------------------------------------------------------
+
+stuck
+begin=$SECONDS
+refused "a cut that takes too long" "I/O that is under way did not end in 2 s; nothing is changed.*--timeout 600" \
+	snapshot slow --timeout 2
+ok "is given up in time" test $((SECONDS - begin)) -lt $((10 * ${SLOW:-1}))
+is "the origin is not suspended, and has one table" "$(state slow)" Active:Live
+is "and nothing waits" "$(ms_status slow pending)" -
+refused "the same of a snapshot of a snapshot" "did not end in 2 s" snapshot slow --of 1 --timeout 2
+is "its parent is not suspended either" "$(state slow-1)" Active:Live
+go "the write ends when it can"
+is "no snapshot was made" "$(ms_status slow ids)" 1
+prints "then one can be made" 2 snapshot slow
+
+# --- a signal comes -----------------------------------------------------------
+
+# begin <option>...: a cut that is stuck, in the background.
+begin() {
+	multisnap snapshot slow "$@" > /tmp/out 2> /tmp/err &
+	cut=$!
+	within 10 is_pending
+}
+is_pending() { [ "$(ms_status slow pending)" != - ]; }
+stuck
+begin --timeout 600
+sleep 0.5
+kill -TERM $cut
+rc=0
+wait $cut || rc=$?
+like "a signal ends it" "$rc $(cat /tmp/err)" "^2 multisnap: slow has no snapshot: a signal came; nothing is changed"
+is "and leaves nothing behind" "$(state slow) $(ms_status slow pending)" "Active:Live -"
+
+begin --of 1 --timeout 600
+ok "the parent is suspended" within 10 is_state slow-1 Suspended:Live
+kill -TERM $cut
+rc=0
+wait $cut || rc=$?
+is "a signal ends that, too" "$rc $(state slow-1) $(state slow) $(ms_status slow pending)" "2 Active:Live Active:Live -"
+
+# --- the command is gone ------------------------------------------------------
+
+begin --of 1 --timeout 600
+within 10 is_state slow-1 Suspended:Live
+kill -KILL $cut
+wait $cut 2> /dev/null
+ok "killed: the parent is resumed all the same" within 10 is_state slow-1 Active:Live
+like "the origin, too" "$(state slow)" "^Active:"
+refused "what is left is told" "multisnap snapshot slow --cancel" snapshot slow --timeout 2
+prints "and dropped" "" snapshot slow --cancel
+is "then nothing is" "$(state slow) $(ms_status slow pending)" "Active:Live -"
+
+begin --of 1 --timeout 3
+within 10 is_state slow-1 Suspended:Live
+kill -STOP $cut
+ok "stopped: the parent is resumed when the time is over" within 15 is_state slow-1 Active:Live
+kill -CONT $cut
+wait $cut
+is "it has made nothing" "$(state slow) $(ms_status slow pending) $(ms_status slow ids)" "Active:Live - 1-2"
+go "the write ends when it can"
+prints "then a snapshot of a snapshot can be made" 1.0 snapshot slow --of 1
+is "and all are as they were" "$(state slow) $(state slow-1)" "Active:Live Active:Live"
+ok "no other process is left" bash -c '! pgrep -x multisnap'
+ok "the first snapshot is right" check_pattern /dev/mapper/slow-1 0 512 1
+
+# --- a file system ------------------------------------------------------------
+
+# What cannot be interrupted goes on until the device below answers; then all is as it should be.
+multisnap deactivate slow
+mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/slow
+mkdir -p /mnt/a
+mount /dev/mapper/slow /mnt/a
+for what in od sd; do
+	rm -f /tmp/stop
+	(while [ ! -e /tmp/stop ]; do date > /mnt/a/file && sync -f /mnt/a || exit; sleep 0.1; done) &
+	job=$!
+	sleep 0.5
+	dmsetup suspend $what
+	multisnap snapshot slow --timeout 1 > /tmp/out 2> /tmp/err &
+	cut=$!
+	sleep 4
+	dmsetup resume $what
+	wait $cut
+	like "a cut with $what stuck ends when it answers" "$? $(cat /tmp/out /tmp/err)" "^(0 [0-9]+|2 .*did not end in 1 s.*)$"
+	is "and nothing is suspended" "$(state slow) $(ms_status slow pending)" "Active:Live -"
+	touch /tmp/stop
+	ends_well "the file system goes on" $job
+done
+prints "and can be frozen again" "$(($(ms_status slow ids | grep -oE '[0-9]+$') + 1))" snapshot slow
+umount /mnt/a
+multisnap activate slow 1 > /tmp/out
+
+# --- growth -------------------------------------------------------------------
+
+ms grow slow
+like "nothing has grown" "$rc $out" "^0 origin: 8 MiB, as before.store: .*, as before$"
+part o 32768
+part s 131072
+ms grow slow
+like "origin and store have grown" "$rc $out" "^0 origin: 16 MiB, was 8 MiB.store: [0-9]+ chunks .*, was"
+is "as the device shows" "$(sectors /dev/mapper/slow)" 32768
+is "the snapshot has not" "$(sectors /dev/mapper/slow-1)" 16384
+ok "and is right" check_pattern /dev/mapper/slow-1 0 512 1
+is "growth as an object" "$(multisnap grow slow --json | jq -c '[.volume, .old_sectors, .sectors]')" '["slow",32768,32768]'
+part o 16384
+refused "an origin that has shrunk" "od has 16384 sectors, and had 32768: it has shrunk" grow slow
+part o 32768
+
+# --- a store that is too small ------------------------------------------------
+
+multisnap stop slow > /tmp/out
+make_nullblk o2 16
+make_nullblk s2 2
+multisnap create /dev/o2 /dev/s2 --name full > /tmp/out
+multisnap snapshot full > /tmp/out
+write_pattern /dev/mapper/full 0 16384 3
+ms status full
+like "what is lost is told, by the status, too" "$rc $out" "^1 full.*mode +full, the store is full.*lost +[0-9]+ record"
+ms snapshot full
+multisnap remove full 1 > /tmp/out
+refused "a wrong command is one line" "has no snapshot 1" remove full 1
+cleanup

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap grow`: takes origin and store as large as their devices are now.
+
+use super::{
+    volume::{path_of, Devices},
+    At, SEE_LOG,
+};
+use crate::{
+    device::{Disk, For},
+    dm,
+    failure::{Code, Failure},
+    out,
+    size::{self, SECTOR},
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// What `grow` is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The origin.
+    volume: String,
+    /// Print an object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sizes before and after.
+#[derive(Serialize)]
+struct Grown<'a> {
+    volume: &'a str,
+    old_sectors: u64,
+    sectors: u64,
+    old_chunks: u64,
+    total_chunks: u64,
+}
+
+/// Loads the table with the present sizes.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let mut at = At::find(&args.volume)?;
+    at.volume.writable()?;
+    let volume = at.volume.clone();
+    let name = &volume.name;
+    let before = at.info()?;
+    if before.pending.is_some() {
+        let what = "has a snapshot that waits, which this would make";
+        let then = format!("drop it: multisnap snapshot {name} --cancel");
+        return Err(volume.failure(what, then));
+    }
+    let flags = at.control.info(name).map(|info| info.flags);
+    if flags.is_ok_and(|flags| flags & (dm::INACTIVE | dm::SUSPENDED) != 0) {
+        let what = "is suspended, or has another table loaded";
+        let then = format!("end that first: dmsetup resume {name}; or: dmsetup clear {name}");
+        return Err(volume.failure(what, then));
+    }
+    let path = path_of(volume.line.origin);
+    let sectors = Disk::open(Path::new(&path), For::Live)?.len() / SECTOR;
+    if sectors < volume.sectors {
+        let what = format!(
+            "has {sectors} sectors, and had {}: it has shrunk",
+            volume.sectors
+        );
+        let then = "make it as large again, before what is behind its end is needed";
+        return Err(Failure::new(Path::new(&path), what, then));
+    }
+    let table = volume.line.target(sectors);
+    let live = at.control.load(name, &table, false);
+    let live = live.and_then(|()| at.control.resume(name, 0, 0));
+    if let Err(e) = live {
+        let _ = at.control.clear(name);
+        // It is suspended if the new table could not be started.
+        let _ = at.control.resume(name, 0, 0);
+        return Err(at.failed("cannot grow", &e, SEE_LOG));
+    }
+    let sectors = Devices::find(&at.control)?.volume(name)?.sectors;
+    let after = at.info()?;
+    let grown = Grown {
+        volume: name,
+        old_sectors: volume.sectors,
+        sectors,
+        old_chunks: before.total_chunks,
+        total_chunks: after.total_chunks,
+    };
+    if args.json {
+        out::line(&grown)?;
+    } else {
+        out::text(&say(
+            "origin",
+            size::show_sectors(volume.sectors),
+            size::show_sectors(sectors),
+        ))?;
+        out::text(&say(
+            "store",
+            before.show_chunks(before.total_chunks),
+            after.show_chunks(after.total_chunks),
+        ))?;
+    }
+    Ok(Code::Good)
+}
+
+fn say(what: &str, old: String, new: String) -> String {
+    if old == new {
+        return format!("{what}: {new}, as before\n");
+    }
+    format!("{what}: {new}, was {old}\n")
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap list`: origins and their snapshots.
+
+use super::{
+    rows::{self, Row},
+    volume::{Active, Devices, Volume},
+    when,
+};
+use crate::{
+    dm::{self, node, Control},
+    failure::{Code, Failure},
+    out, size,
+};
+use multisnap_store::image::SnapshotId;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What `list` is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Origins; all that are started if none is said.
+    volume: Vec<String>,
+    /// Print an object instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    volumes: Vec<Origin>,
+}
+
+/// An origin.
+#[derive(Serialize)]
+struct Origin {
+    volume: String,
+    device: PathBuf,
+    origin: String,
+    store: String,
+    store_type: String,
+    chunk_sectors: u32,
+    sectors: u64,
+    read_only: bool,
+    snapshots: Vec<Snapshot>,
+}
+
+/// A snapshot.
+#[derive(Serialize)]
+struct Snapshot {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Seconds since 1970.
+    time: u64,
+    sectors: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<u32>,
+}
+
+/// Prints the snapshots of some origins, or of all.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let control = Control::open()?;
+    let devices = Devices::find(&control)?;
+    let volumes: Vec<&Volume> = if args.volume.is_empty() {
+        devices.volumes.iter().collect()
+    } else {
+        let found = args.volume.iter().map(|word| devices.volume(word));
+        found.collect::<Result<_, _>>()?
+    };
+    let mut listed = Vec::new();
+    for volume in volumes {
+        let rows = rows::read(&control, volume)?;
+        let active: Vec<&Active> = devices.of(volume).collect();
+        if args.json {
+            listed.push(origin(volume, &rows, &active));
+        } else {
+            out::text(&table(volume, &rows, &active))?;
+        }
+    }
+    if args.json {
+        out::line(&Listed { volumes: listed })?;
+    }
+    Ok(Code::Good)
+}
+
+fn origin(volume: &Volume, rows: &[Row], active: &[&Active]) -> Origin {
+    let snapshot = |row: &Row| {
+        let device = active.iter().find(|active| active.id == row.id);
+        Snapshot {
+            id: row.id.to_string(),
+            name: row.name.clone(),
+            time: row.time,
+            sectors: row.sectors,
+            parent: row.id.parent().map(|id| id.to_string()),
+            device: device.map(|active| node::path(&active.name)),
+            read_only: device.map(|active| active.flags & dm::READ_ONLY != 0),
+            open: device.map(|active| active.open),
+        }
+    };
+    Origin {
+        volume: volume.name.clone(),
+        device: node::path(&volume.name),
+        origin: node::show(volume.line.origin),
+        store: node::show(volume.line.store),
+        store_type: volume.line.store_type.clone(),
+        chunk_sectors: volume.line.chunk,
+        sectors: volume.sectors,
+        read_only: volume.is_read_only(),
+        snapshots: tree(rows)
+            .into_iter()
+            .map(|(row, _)| snapshot(row))
+            .collect(),
+    }
+}
+
+/// The snapshots with those of a snapshot behind it, and what is drawn before each.
+fn tree(rows: &[Row]) -> Vec<(&Row, &'static str)> {
+    // By the number before the dot; the snapshot itself has the largest one behind it.
+    let key = |row: &Row| {
+        (
+            row.id.id(),
+            row.id.sub_id().map_or(0, |sub| u64::from(sub) + 1),
+        )
+    };
+    let mut sorted: Vec<&Row> = rows.iter().collect();
+    sorted.sort_by_key(|row| key(row));
+    let has = |id: SnapshotId| rows.binary_search_by_key(&id, |row| row.id).is_ok();
+    let mut tree = Vec::new();
+    for (n, row) in sorted.iter().enumerate() {
+        let branch = match row.id.parent() {
+            Some(parent) if has(parent) => {
+                let next = sorted
+                    .get(n + 1)
+                    .is_some_and(|next| next.id.parent() == Some(parent));
+                if next {
+                    "├─"
+                } else {
+                    "└─"
+                }
+            }
+            _ => "",
+        };
+        tree.push((*row, branch));
+    }
+    tree
+}
+
+/// An origin and its snapshots, for people.
+fn table(volume: &Volume, rows: &[Row], active: &[&Active]) -> String {
+    let line = &volume.line;
+    let mut text = format!(
+        "{}  {}  origin {}  store {} ({}, chunks of {})\n",
+        volume.name,
+        size::show_sectors(volume.sectors),
+        node::show(line.origin),
+        node::show(line.store),
+        line.store_type,
+        size::show_sectors(line.chunk.into())
+    );
+    if rows.is_empty() {
+        return text + "  no snapshots\n";
+    }
+    let mut lines = vec![["ID", "NAME", "MADE", "SIZE", "STATE"].map(str::to_owned)];
+    for (row, branch) in tree(rows) {
+        let active = active.iter().find(|active| active.id == row.id);
+        lines.push([
+            format!("{branch}{}", row.id),
+            row.name.clone().unwrap_or_else(|| "-".to_owned()),
+            when::show(row.time),
+            size::show_sectors(row.sectors),
+            active.map_or_else(|| "-".to_owned(), |active| state(active)),
+        ]);
+    }
+    let width = |n: usize| {
+        lines
+            .iter()
+            .map(|line| line[n].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths = [0, 1, 2, 3].map(width);
+    for line in &lines {
+        let mut shown = String::new();
+        for (word, width) in line.iter().zip(widths) {
+            let pad = width.saturating_sub(word.chars().count());
+            shown = shown + "  " + word + &" ".repeat(pad);
+        }
+        text = text + &shown + "  " + &line[4] + "\n";
+    }
+    text
+}
+
+fn state(active: &Active) -> String {
+    let mut state = node::path(&active.name).display().to_string();
+    if active.flags & dm::READ_ONLY != 0 {
+        state += ", read-only";
+    }
+    if active.open > 0 {
+        state += ", open";
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::line::OriginLine;
+
+    fn rows() -> Vec<Row> {
+        let ids = ["1", "2.0", "3.0", "3.1", "3", "10"];
+        let row = |id: &&str| Row {
+            id: id.parse().unwrap(),
+            time: 0,
+            sectors: 2048,
+            name: (*id == "3").then(|| "three".to_owned()),
+        };
+        ids.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_tree_has_all_in_order() {
+        let rows = rows();
+        let tree = tree(&rows);
+        let shown: Vec<String> = tree
+            .iter()
+            .map(|(row, branch)| format!("{branch}{}", row.id))
+            .collect();
+        // The parent of 2.0 was removed.
+        assert_eq!(shown, ["1", "2.0", "3", "├─3.0", "└─3.1", "10"]);
+    }
+
+    #[test]
+    fn the_table_has_columns() {
+        let dev = |minor| crate::dm::wire::Dev { major: 999, minor };
+        let volume = Volume {
+            name: "home".into(),
+            dev: dev(0),
+            uuid: String::new(),
+            flags: 0,
+            sectors: 2048,
+            line: OriginLine::new(dev(1), dev(2), 32, "btree"),
+        };
+        let active = Active {
+            name: "home-3".into(),
+            dev: dev(3),
+            flags: dm::READ_ONLY,
+            open: 1,
+            origin: dev(1),
+            id: SnapshotId::top(3),
+        };
+        let text = table(&volume, &rows(), &[&active]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "home  1 MiB  origin 999:1  store 999:2 (btree, chunks of 16 KiB)"
+        );
+        let at = lines[1].find("STATE").unwrap();
+        assert_eq!(&lines[4][at..], "/dev/mapper/home-3, read-only, open");
+        assert!(lines[4].contains(" three "));
+        assert!(lines[2].ends_with("  -"));
+        assert!(table(&volume, &[], &[]).ends_with("no snapshots\n"));
+        let json = serde_json::to_value(origin(&volume, &rows(), &[&active])).unwrap();
+        assert_eq!(json["snapshots"][2]["device"], "/dev/mapper/home-3");
+        assert_eq!(json["snapshots"][3]["parent"], "3");
+        assert_eq!(json["snapshots"][0].get("device"), None);
+    }
+}

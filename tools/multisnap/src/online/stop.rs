@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap stop`: removes an origin's device, and those of its snapshots.
+
+use super::{volume::Active, At};
+use crate::{
+    dm::node,
+    failure::{Code, Failure},
+    out,
+};
+use serde::Serialize;
+
+/// What `stop` is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The origins.
+    #[arg(required = true)]
+    volume: Vec<String>,
+    /// Print an object for each instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Stopped<'a> {
+    volume: &'a str,
+    deactivated: Vec<&'a str>,
+}
+
+/// Removes origins and their active snapshots. One that is in use is left as it is.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    for word in &args.volume {
+        stop(word, args.json)?;
+    }
+    Ok(Code::Good)
+}
+
+fn stop(word: &str, json: bool) -> Result<(), Failure> {
+    let mut at = At::find(word)?;
+    let volume = at.volume.clone();
+    let active: Vec<Active> = at.devices.of(&volume).cloned().collect();
+    // Nothing is taken down before all can be.
+    let info = at.control.info(&volume.name);
+    if info.is_ok_and(|info| info.open > 0) {
+        return Err(in_use(&at, &volume.name));
+    }
+    if let Some(busy) = active.iter().find(|active| active.open > 0) {
+        return Err(in_use(&at, &busy.name));
+    }
+    let names = active.iter().map(|active| active.name.as_str());
+    for name in names.clone().chain([volume.name.as_str()]) {
+        if let Err(e) = at.control.remove(name) {
+            return Err(match e.raw_os_error() {
+                Some(libc::EBUSY) => in_use(&at, name),
+                _ => at.failed_for(name, "cannot be removed", &e, super::SEE_LOG),
+            });
+        }
+    }
+    let deactivated: Vec<&str> = names.collect();
+    if json {
+        let volume = &volume.name;
+        return out::line(&Stopped {
+            volume,
+            deactivated,
+        });
+    }
+    let with = match deactivated.len() {
+        0 => String::new(),
+        n => format!(
+            ", and so {} of its snapshots",
+            if n == 1 {
+                "is one".into()
+            } else {
+                format!("are {n}")
+            }
+        ),
+    };
+    out::text(&format!("{} is stopped{with}\n", volume.name))
+}
+
+/// A mapped device cannot be removed.
+pub fn in_use(at: &At, name: &str) -> Failure {
+    let dev = at.control.info(name).map(|info| info.dev);
+    let users = dev.ok().and_then(node::users);
+    let path = node::path(name);
+    let (what, then) = users.unwrap_or_else(|| {
+        let then = format!("see who uses it: fuser -v {}", path.display());
+        ("is in use".to_owned(), then)
+    });
+    Failure::new(&path, what, then)
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A second process that resumes devices if the first one cannot any more.
+
+use crate::{
+    dm::Control,
+    failure::{Code, Failure},
+};
+use rustix::mm::{mlockall, MlockAllFlags};
+use std::{
+    io::{self, Read, Write},
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+/// What the process is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Names of mapped devices.
+    #[arg(required = true)]
+    device: Vec<String>,
+    /// Seconds after which they are resumed in any case.
+    #[arg(long)]
+    after: u64,
+}
+
+/// The process itself: it says that it is ready, and resumes the devices when its input ends
+/// without the word that nothing is to be done, or when the time is over.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let control = Control::open()?;
+    // Without it the process would need a device to be read that may be suspended.
+    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let mut word = [0];
+        let _ = done.send(matches!(io::stdin().read(&mut word), Ok(1)));
+    });
+    crate::out::text("ready\n")?;
+    if ended.recv_timeout(Duration::from_secs(args.after)) == Ok(true) {
+        return Ok(Code::Good);
+    }
+    for name in &args.device {
+        let _ = control.resume(name, 0, 0);
+    }
+    let what = "was resumed, since the command that had suspended it did not";
+    let names = args.device.join(", ");
+    Err(Failure::new(
+        Path::new(&names),
+        what,
+        "make the snapshot again",
+    ))
+}
+
+/// The process, seen from the first one.
+pub struct Guard(Option<Child>);
+
+impl Guard {
+    /// Starts it for these devices; none needs none.
+    pub fn begin(devices: &[&str], after: Duration) -> io::Result<Self> {
+        if devices.is_empty() {
+            return Ok(Self(None));
+        }
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg("thaw")
+            .arg(format!("--after={}", after.as_secs().max(1)))
+            .arg("--")
+            .args(devices)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // A key that ends the first process must not end this one.
+            .process_group(0)
+            .spawn()?;
+        let mut ready = [0];
+        match child.stdout.as_mut().map(|out| out.read(&mut ready)) {
+            Some(Ok(1)) => Ok(Self(Some(child))),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Nothing is left to be done.
+    pub fn end(mut self) {
+        if let Some(mut child) = self.0.take() {
+            if let Some(mut input) = child.stdin.take() {
+                let _ = input.write_all(b".");
+            }
+            let _ = child.wait();
+        }
+    }
+}
