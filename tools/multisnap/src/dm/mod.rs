@@ -189,8 +189,8 @@ impl Control {
         Ok(made.dev)
     }
 
-    /// Removes a device and its node. For some seconds, whoever looks at it (udev, say) is waited
-    /// for.
+    /// Removes a device and its node. Who only looks at it (udev, say) is waited for, some seconds
+    /// long.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         let dev = self.info(name)?.dev;
         let mut tries = 0;
@@ -202,7 +202,13 @@ impl Control {
                 ..Call::default()
             };
             match self.call(&call) {
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) && tries < 15 => tries += 1,
+                Err(e)
+                    if e.raw_os_error() == Some(libc::EBUSY)
+                        && tries < 15
+                        && node::users(dev).is_none() =>
+                {
+                    tries += 1;
+                }
                 Err(e) => return Err(e),
                 Ok(_) => break,
             }
