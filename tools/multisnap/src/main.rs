@@ -18,6 +18,7 @@ mod failure;
 mod losses;
 mod online;
 mod out;
+mod pages;
 mod progress;
 mod records;
 mod repair;
@@ -27,7 +28,7 @@ mod size;
 mod spans;
 mod table;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
@@ -86,6 +87,11 @@ enum Command {
     Cat(cat::Args),
     /// Show where each chunk of a snapshot is.
     Map(spans::Args),
+    /// Print what a shell needs to complete these commands.
+    Completion(pages::CompletionArgs),
+    /// Write man pages to a folder.
+    #[command(hide = true)]
+    Man(pages::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +115,8 @@ fn main() -> ExitCode {
         Command::Repair(args) => repair::run(&args),
         Command::Cat(args) => cat::run(&args),
         Command::Map(args) => spans::run(&args),
+        Command::Completion(args) => pages::completion(&args, Cli::command()),
+        Command::Man(args) => pages::man(&args, Cli::command()),
     };
     match result {
         Ok(code) => code.into(),

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// What `activate` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: mount -o ro $(multisnap activate home 12 --read-only) /mnt")]
 pub struct Args {
     /// The origin.
     volume: String,

@@ -20,6 +20,9 @@ use std::{
 
 /// What `create` is told.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example: multisnap create /dev/vg/home /dev/vg/store --name home --preserve-on-error"
+)]
 pub struct Args {
     /// The plain device. Its content stays as it is.
     origin: PathBuf,

@@ -14,6 +14,7 @@ use std::path::Path;
 
 /// What `deactivate` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap deactivate home 12")]
 pub struct Args {
     /// The origin.
     volume: String,

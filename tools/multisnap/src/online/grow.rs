@@ -18,6 +18,7 @@ use std::path::Path;
 
 /// What `grow` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: lvextend -L +10G vg/store; multisnap grow home")]
 pub struct Args {
     /// The origin.
     volume: String,

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 /// What `list` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap list home")]
 pub struct Args {
     /// Origins; all that are started if none is said.
     volume: Vec<String>,

@@ -19,6 +19,9 @@ use serde::Serialize;
 
 /// What `prune` is told.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example: multisnap prune home --keep-last 12 --keep-hourly 24 --keep-daily 7 --dry-run"
+)]
 pub struct Args {
     /// The origin.
     volume: String,

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 /// What `remove` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap remove home 'daily-*' 3-7 --dry-run")]
 pub struct Args {
     /// The origin.
     volume: String,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 /// What `rename` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap rename home 12 before-upgrade")]
 pub struct Args {
     /// The origin.
     volume: String,

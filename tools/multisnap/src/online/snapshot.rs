@@ -18,6 +18,7 @@ use std::time::Duration;
 
 /// What `snapshot` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap snapshot home --name before-upgrade")]
 pub struct Args {
     /// The origin.
     volume: String,

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 
 /// What `start` is told.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example: multisnap start /dev/vg/home /dev/vg/store --name home --preserve-on-error"
+)]
 pub struct Args {
     /// The plain device.
     origin: PathBuf,

@@ -24,6 +24,7 @@ use std::{
 
 /// What `status` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap status home --watch 5")]
 pub struct Args {
     /// Origins; all that are started if none is said.
     volume: Vec<String>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 /// What `stop` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap stop home")]
 pub struct Args {
     /// The origins.
     #[arg(required = true)]

@@ -48,6 +48,28 @@ fn help_and_version_are_there() {
 }
 
 #[test]
+fn pages_are_written() {
+    let folder = Folder::new();
+    let path = folder.path("");
+    multisnap(&["man", &path.display().to_string()]).ends(0);
+    let page = std::fs::read_to_string(folder.path("multisnap-snapshot.8")).unwrap();
+    for part in [".TH multisnap-snapshot 8", "timeout", "freeze"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let all = std::fs::read_to_string(folder.path("multisnap.8")).unwrap();
+    assert!(all.contains("Exit status") && all.contains("prune"));
+    assert!(!folder.path("multisnap-thaw.8").exists());
+    multisnap(&["man", "/nowhere"]).ends(2);
+    for shell in ["bash", "zsh", "fish"] {
+        let text = multisnap(&["completion", shell]).ends(0).text();
+        assert!(
+            text.contains("keep-daily") && !text.contains("thaw"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
 fn wrong_usage_has_its_own_status() {
     for args in [
         &[][..],
