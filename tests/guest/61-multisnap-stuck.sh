@@ -2,7 +2,7 @@
 # multisnap when what is below does not answer: a cut is given up in time, and what was suspended
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 . ./lib.sh
-plan 43
+plan 45
 
 ms() {
 	rc=0
@@ -108,6 +108,12 @@ is "it has made nothing" "$(state slow) $(ms_status slow pending) $(ms_status sl
 go "the write ends when it can"
 prints "then a snapshot of a snapshot can be made" 1.0 snapshot slow --of 1
 is "and all are as they were" "$(state slow) $(state slow-1)" "Active:Live Active:Live"
+# Chunk 0 was copied for the first one, before that had a snapshot, and later for the second.
+sleep 2
+is "what each has of the store is told" \
+	"$(multisnap list slow --space --json | jq -c '.volumes[0].snapshots | map([.id, .own_bytes, .shared_bytes])')" \
+	'[["1",0,16384],["1.0",0,16384],["2",16384,0]]'
+like "in words, too" "$(multisnap list slow --space)" "2 .* 8 MiB +16 KiB +0 B +-"
 ok "no other process is left" bash -c '! pgrep -x multisnap'
 ok "the first snapshot is right" check_pattern /dev/mapper/slow-1 0 512 1
 

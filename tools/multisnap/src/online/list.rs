@@ -4,6 +4,7 @@
 
 use super::{
     rows::{self, Row},
+    space::{self, Share},
     volume::{Active, Devices, Volume},
     when,
 };
@@ -14,7 +15,7 @@ use crate::{
 };
 use multisnap_store::image::SnapshotId;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What `list` is told.
 #[derive(clap::Args)]
@@ -22,6 +23,10 @@ use std::path::PathBuf;
 pub struct Args {
     /// Origins; all that are started if none is said.
     volume: Vec<String>,
+    /// Also tell what each snapshot has of the store, alone and together with others. All
+    /// metadata is read for it.
+    #[arg(long)]
+    space: bool,
     /// Print an object instead of a table.
     #[arg(long)]
     json: bool,
@@ -55,6 +60,11 @@ struct Snapshot {
     /// Seconds since 1970.
     time: u64,
     sectors: u64,
+    /// Bytes of the store that it has alone, and that others have as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,10 +89,14 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     for volume in volumes {
         let rows = rows::read(&control, volume)?;
         let active: Vec<&Active> = devices.of(volume).collect();
+        let shares = match args.space {
+            true => Some(space::read(volume)?),
+            false => None,
+        };
         if args.json {
-            listed.push(origin(volume, &rows, &active));
+            listed.push(origin(volume, &rows, &active, shares.as_ref()));
         } else {
-            out::text(&table(volume, &rows, &active))?;
+            out::text(&table(volume, &rows, &active, shares.as_ref()))?;
         }
     }
     if args.json {
@@ -91,14 +105,26 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
-fn origin(volume: &Volume, rows: &[Row], active: &[&Active]) -> Origin {
+/// What snapshots have of the store, if that was asked for.
+type Shares<'a> = Option<&'a BTreeMap<SnapshotId, Share>>;
+
+/// Bytes of chunks of an origin.
+fn bytes(volume: &Volume, chunks: u64) -> u64 {
+    let chunk = u64::from(volume.line.chunk).saturating_mul(size::SECTOR);
+    chunks.saturating_mul(chunk)
+}
+
+fn origin(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) -> Origin {
     let snapshot = |row: &Row| {
+        let share = shares.and_then(|shares| shares.get(&row.id));
         let device = active.iter().find(|active| active.id == row.id);
         Snapshot {
             id: row.id.to_string(),
             name: row.name.clone(),
             time: row.time,
             sectors: row.sectors,
+            own_bytes: share.map(|share| bytes(volume, share.own)),
+            shared_bytes: share.map(|share| bytes(volume, share.shared)),
             parent: row.id.parent().map(|id| id.to_string()),
             device: device.map(|active| node::path(&active.name)),
             read_only: device.map(|active| active.flags & dm::READ_ONLY != 0),
@@ -154,9 +180,9 @@ fn tree(rows: &[Row]) -> Vec<(&Row, &'static str)> {
 }
 
 /// An origin and its snapshots, for people.
-fn table(volume: &Volume, rows: &[Row], active: &[&Active]) -> String {
+fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) -> String {
     let line = &volume.line;
-    let mut text = format!(
+    let text = format!(
         "{}  {}  origin {}  store {} ({}, chunks of {})\n",
         volume.name,
         size::show_sectors(volume.sectors),
@@ -168,32 +194,52 @@ fn table(volume: &Volume, rows: &[Row], active: &[&Active]) -> String {
     if rows.is_empty() {
         return text + "  no snapshots\n";
     }
-    let mut lines = vec![["ID", "NAME", "MADE", "SIZE", "STATE"].map(str::to_owned)];
+    let mut head = vec!["ID", "NAME", "MADE", "SIZE"];
+    if shares.is_some() {
+        head.extend(["OWN", "SHARED"]);
+    }
+    head.push("STATE");
+    let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
     for (row, branch) in tree(rows) {
         let active = active.iter().find(|active| active.id == row.id);
-        lines.push([
+        let mut line = vec![
             format!("{branch}{}", row.id),
             row.name.clone().unwrap_or_else(|| "-".to_owned()),
             when::show(row.time),
             size::show_sectors(row.sectors),
-            active.map_or_else(|| "-".to_owned(), |active| state(active)),
-        ]);
+        ];
+        if let Some(shares) = shares {
+            let share = shares.get(&row.id);
+            let show = |chunks: Option<u64>| {
+                chunks.map_or_else(|| "-".to_owned(), |n| size::show(bytes(volume, n)))
+            };
+            line.push(show(share.map(|share| share.own)));
+            line.push(show(share.map(|share| share.shared)));
+        }
+        line.push(active.map_or_else(|| "-".to_owned(), |active| state(active)));
+        lines.push(line);
     }
-    let width = |n: usize| {
-        lines
-            .iter()
-            .map(|line| line[n].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths = [0, 1, 2, 3].map(width);
-    for line in &lines {
+    text + &columns(&lines)
+}
+
+/// Lines with columns that are as wide as they must be.
+fn columns(lines: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for line in lines {
+        widths.resize(widths.len().max(line.len()), 0);
+        for (width, word) in widths.iter_mut().zip(line) {
+            *width = (*width).max(word.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
         let mut shown = String::new();
-        for (word, width) in line.iter().zip(widths) {
+        for (word, width) in line.iter().zip(&widths) {
             let pad = width.saturating_sub(word.chars().count());
             shown = shown + "  " + word + &" ".repeat(pad);
         }
-        text = text + &shown + "  " + &line[4] + "\n";
+        text.push_str(shown.trim_end());
+        text.push('\n');
     }
     text
 }
@@ -256,7 +302,7 @@ mod tests {
             origin: dev(1),
             id: SnapshotId::top(3),
         };
-        let text = table(&volume, &rows(), &[&active]);
+        let text = table(&volume, &rows(), &[&active], None);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
@@ -266,8 +312,18 @@ mod tests {
         assert_eq!(&lines[4][at..], "/dev/mapper/home-3, read-only, open");
         assert!(lines[4].contains(" three "));
         assert!(lines[2].ends_with("  -"));
-        assert!(table(&volume, &[], &[]).ends_with("no snapshots\n"));
-        let json = serde_json::to_value(origin(&volume, &rows(), &[&active])).unwrap();
+        assert!(table(&volume, &[], &[], None).ends_with("no snapshots\n"));
+        let share = Share { own: 2, shared: 64 };
+        let shares = BTreeMap::from([(SnapshotId::top(3), share)]);
+        let text = table(&volume, &rows(), &[&active], Some(&shares));
+        let at = text
+            .lines()
+            .nth(1)
+            .and_then(|line| line.find("OWN"))
+            .unwrap();
+        let line = text.lines().nth(4).unwrap();
+        assert_eq!(&line[at..at + 13], "32 KiB  1 MiB");
+        let json = serde_json::to_value(origin(&volume, &rows(), &[&active], None)).unwrap();
         assert_eq!(json["snapshots"][2]["device"], "/dev/mapper/home-3");
         assert_eq!(json["snapshots"][3]["parent"], "3");
         assert_eq!(json["snapshots"][0].get("device"), None);

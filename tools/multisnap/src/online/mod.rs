@@ -20,6 +20,7 @@ pub mod rename;
 mod rows;
 mod signature;
 pub mod snapshot;
+mod space;
 pub mod start;
 pub mod status;
 pub mod stop;
