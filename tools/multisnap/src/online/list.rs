@@ -3,6 +3,7 @@
 //! `multisnap list`: origins and their snapshots.
 
 use super::{
+    columns::columns,
     rows::{self, Row},
     space::{self, Share},
     volume::{Active, Devices, Volume},
@@ -86,23 +87,42 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         found.collect::<Result<_, _>>()?
     };
     let mut listed = Vec::new();
+    let mut failed = None;
     for volume in volumes {
-        let rows = rows::read(&control, volume)?;
-        let active: Vec<&Active> = devices.of(volume).collect();
-        let shares = match args.space {
-            true => Some(space::read(volume)?),
-            false => None,
-        };
-        if args.json {
-            listed.push(origin(volume, &rows, &active, shares.as_ref()));
-        } else {
-            out::text(&table(volume, &rows, &active, shares.as_ref()))?;
+        // One that does not answer must not hide the others.
+        match one(&control, &devices, volume, args) {
+            Ok(None) => {}
+            Ok(Some(origin)) => listed.push(origin),
+            Err(Failure::Pipe) => return Err(Failure::Pipe),
+            Err(failure) => {
+                failed.get_or_insert(failure);
+            }
         }
     }
     if args.json {
         out::line(&Listed { volumes: listed })?;
     }
-    Ok(Code::Good)
+    failed.map_or(Ok(Code::Good), Err)
+}
+
+/// Prints an origin, or gives it back to be printed with others.
+fn one(
+    control: &Control,
+    devices: &Devices,
+    volume: &Volume,
+    args: &Args,
+) -> Result<Option<Origin>, Failure> {
+    let rows = rows::read(control, volume)?;
+    let active: Vec<&Active> = devices.of(volume).collect();
+    let shares = match args.space {
+        true => Some(space::read(volume)?),
+        false => None,
+    };
+    if args.json {
+        return Ok(Some(origin(volume, &rows, &active, shares.as_ref())));
+    }
+    out::text(&table(volume, &rows, &active, shares.as_ref()))?;
+    Ok(None)
 }
 
 /// What snapshots have of the store, if that was asked for.
@@ -220,28 +240,6 @@ fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) 
         lines.push(line);
     }
     text + &columns(&lines)
-}
-
-/// Lines with columns that are as wide as they must be.
-fn columns(lines: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = Vec::new();
-    for line in lines {
-        widths.resize(widths.len().max(line.len()), 0);
-        for (width, word) in widths.iter_mut().zip(line) {
-            *width = (*width).max(word.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for line in lines {
-        let mut shown = String::new();
-        for (word, width) in line.iter().zip(&widths) {
-            let pad = width.saturating_sub(word.chars().count());
-            shown = shown + "  " + word + &" ".repeat(pad);
-        }
-        text.push_str(shown.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 fn state(active: &Active) -> String {

@@ -3,6 +3,7 @@
 //! Commands that work on loaded origins, through the module.
 
 pub mod activate;
+mod columns;
 pub mod create;
 mod cut;
 pub mod deactivate;

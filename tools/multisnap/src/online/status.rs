@@ -69,7 +69,7 @@ pub struct State {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
     loop {
-        let states = look(&control, &args.volume)?;
+        let (states, failed) = look(&control, &args.volume)?;
         let bad = states.iter().any(|state| state.info.is_bad());
         if args.json {
             out::line(&Told {
@@ -84,10 +84,13 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             if args.watch.is_some() {
                 text = text + &when::show(when::now()) + "\n";
             }
-            if states.is_empty() {
+            if states.is_empty() && failed.is_none() {
                 text += "nothing is started: multisnap start ORIGIN STORE\n";
             }
             out::text(&states.iter().fold(text, |text, state| text + &show(state)))?;
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
         }
         let Some(seconds) = args.watch else {
             return Ok(if bad { Code::Damaged } else { Code::Good });
@@ -96,7 +99,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     }
 }
 
-fn look(control: &Control, words: &[String]) -> Result<Vec<State>, Failure> {
+/// How origins are, and why the first one that does not tell does not.
+fn look(control: &Control, words: &[String]) -> Result<(Vec<State>, Option<Failure>), Failure> {
     let devices = Devices::find(control)?;
     let volumes: Vec<&Volume> = if words.is_empty() {
         devices.volumes.iter().collect()
@@ -104,20 +108,27 @@ fn look(control: &Control, words: &[String]) -> Result<Vec<State>, Failure> {
         let found = words.iter().map(|word| devices.volume(word));
         found.collect::<Result<_, _>>()?
     };
-    let state = |volume: &Volume| {
-        Ok(State {
-            volume: volume.name.clone(),
-            device: node::path(&volume.name),
-            uuid: volume.uuid.clone(),
-            origin: node::show(volume.line.origin),
-            store: node::show(volume.line.store),
-            sectors: volume.sectors,
-            suspended: volume.flags & dm::SUSPENDED != 0,
-            active: devices.of(volume).count(),
-            info: super::info(control, volume)?,
-        })
-    };
-    volumes.into_iter().map(state).collect()
+    let mut states = Vec::new();
+    let mut failed = None;
+    for volume in volumes {
+        match super::info(control, volume) {
+            Ok(info) => states.push(State {
+                volume: volume.name.clone(),
+                device: node::path(&volume.name),
+                uuid: volume.uuid.clone(),
+                origin: node::show(volume.line.origin),
+                store: node::show(volume.line.store),
+                sectors: volume.sectors,
+                suspended: volume.flags & dm::SUSPENDED != 0,
+                active: devices.of(volume).count(),
+                info,
+            }),
+            Err(failure) => {
+                failed.get_or_insert(failure);
+            }
+        }
+    }
+    Ok((states, failed))
 }
 
 /// How an origin is, for people.
