@@ -168,7 +168,7 @@ fn outcome(
 ) -> Result<SnapshotId, Failure> {
     let name = at.volume.name.clone();
     let info = at.info();
-    let waits = info.as_ref().is_ok_and(|info| info.pending.is_some());
+    let waits = !info.as_ref().is_ok_and(|info| info.pending.is_none());
     let last = info
         .ok()
         .and_then(|info| info.last_create)
@@ -176,31 +176,40 @@ fn outcome(
     if !waits && last == format!("created:{id}") {
         return Ok(id);
     }
-    let _ = at.control.message(&name, "cancel");
-    let _ = at.control.clear(&name);
-    let Err(e) = result else {
-        let why = last
-            .strip_prefix("failed:")
-            .and_then(|errno| errno.parse().ok());
-        let e = io::Error::from_raw_os_error(why.unwrap_or(libc::EIO));
-        let then = format!("see its state: multisnap status {name}");
-        return Err(at.failed(&format!("has no snapshot {id}"), &e, then));
+    let failure = match result {
+        Ok(()) => {
+            let why = last.strip_prefix("failed:");
+            let why = why.and_then(|errno| errno.parse().ok());
+            let e = io::Error::from_raw_os_error(why.unwrap_or(libc::EIO));
+            let then = format!("see its state: multisnap status {name}");
+            at.failed(&format!("has no snapshot {id}"), &e, then)
+        }
+        Err(e) if e.raw_os_error() == Some(libc::EINTR) => given_up(at, how, interrupts),
+        Err(e) => at.failed("cannot be suspended and resumed", &e, SEE_LOG),
     };
-    if e.raw_os_error() != Some(libc::EINTR) {
-        return Err(at.failed("cannot be suspended and resumed", &e, SEE_LOG));
+    // After the module was asked what it has said, since it says so if nothing waits.
+    if waits {
+        let _ = at.control.message(&name, "cancel");
     }
+    let _ = at.control.clear(&name);
+    Err(failure)
+}
+
+/// What is said of a cut that was interrupted.
+fn given_up(at: &At, how: &How, interrupts: &Interrupts) -> Failure {
     if interrupts.stopped() {
         let what = "has no snapshot: a signal came; nothing is changed";
-        return Err(at.volume.failure(what, "say it again"));
+        return at.volume.failure(what, "say it again");
     }
     let what = format!(
         "has no snapshot: I/O that is under way did not end in {} s; nothing is changed",
         how.timeout.as_secs()
     );
+    let name = &at.volume.name;
     let then = format!(
         "see what is slow: iostat -x 1; wait longer: multisnap snapshot {name} --timeout 600"
     );
-    Err(at.volume.failure(what, then))
+    at.volume.failure(what, then)
 }
 
 /// Drops a create that waits for a suspend which nobody has made, and a table that waits with it.
