@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 125
+plan 126
 
 as=()
 # ms <word>...: leaves output in $out, errors in $err, status in $rc.
@@ -40,7 +40,8 @@ as=(setpriv --reuid=65534 --clear-groups)
 refused "somebody else is told to be root" "needs root" list
 as=()
 prints "nothing is started" "nothing is started: multisnap start ORIGIN STORE" status
-prints "and so none is listed" '{"volumes":[]}' list --json
+prints "and so none is listed" "nothing is started: multisnap start ORIGIN STORE" list
+prints "nor told as an object" '{"volumes":[]}' list --json
 refused "a volume that is not there" "home is not started.*multisnap start" list home
 
 # --- create -------------------------------------------------------------------

@@ -101,6 +101,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     }
     if args.json {
         out::line(&Listed { volumes: listed })?;
+    } else if devices.volumes.is_empty() {
+        out::text("nothing is started: multisnap start ORIGIN STORE\n")?;
     }
     failed.map_or(Ok(Code::Good), Err)
 }
