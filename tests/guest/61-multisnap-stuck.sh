@@ -2,7 +2,7 @@
 # multisnap when what is below does not answer: a cut is given up in time, and what was suspended
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 . ./lib.sh
-plan 45
+plan 47
 
 ms() {
 	rc=0
@@ -141,7 +141,18 @@ for what in od sd; do
 	ends_well "the file system goes on" $job
 done
 prints "and can be frozen again" "$(($(ms_status slow ids | grep -oE '[0-9]+$') + 1))" snapshot slow
-umount /mnt/a
+# No page of the command can be read while the device that it lies on is suspended.
+mkdir -p /mnt/b
+cp /payload/bin/multisnap /mnt/a/
+sync
+echo 3 > /proc/sys/vm/drop_caches
+ok "a command that lies on the origin cuts it" timeout 60 /mnt/a/multisnap snapshot slow
+id=$(ms_status slow ids | grep -oE '[0-9]+$')
+mount "$(multisnap activate slow "$id")" /mnt/b
+echo 3 > /proc/sys/vm/drop_caches
+is "one that lies on a snapshot cuts that" "$(timeout 60 /mnt/b/multisnap snapshot slow --of "$id")" "$id.0"
+umount /mnt/a /mnt/b
+multisnap deactivate slow
 multisnap activate slow 1 > /tmp/out
 
 # --- growth -------------------------------------------------------------------
