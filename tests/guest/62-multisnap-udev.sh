@@ -1,7 +1,7 @@
 #!/bin/bash
 # multisnap where udev runs: names are its links, and a snapshot's file system gets none by uuid.
 . ./lib.sh
-plan 16
+plan 18
 
 unset DM_DISABLE_UDEV
 /usr/lib/systemd/systemd-udevd --daemon || exit
@@ -41,6 +41,9 @@ is "not even when it is looked at again" "$(by_uuid)" /dev/dm-0
 is "a second cut" "$(multisnap snapshot home)" 2
 udevadm settle
 is "leaves the origin its links" "$(by_uuid) $(readlink /dev/mapper/home)" "/dev/dm-0 ../dm-0"
+is "a snapshot of the snapshot" "$(multisnap snapshot home --of 1)" 1.0
+udevadm settle
+is "makes it no links" "$(by_uuid) $(udevadm info -q symlink /dev/dm-1 | grep -c by-uuid)" "/dev/dm-0 0"
 ok "the snapshot is deactivated" multisnap deactivate home
 is "and its name gone" "$(ls /dev/mapper)" "control"$'\n'"home"
 umount /mnt/a

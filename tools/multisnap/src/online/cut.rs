@@ -12,7 +12,7 @@
 
 use super::{thaw::Guard, volume::Active, At, SEE_LOG};
 use crate::{
-    dm::{self, sys::Interrupts},
+    dm::{self, node, sys::Interrupts},
     failure::Failure,
 };
 use multisnap_store::image::SnapshotId;
@@ -130,7 +130,7 @@ fn suspend_and_resume(
     }
     interrupts.timer(Duration::ZERO);
     for name in suspended {
-        resume(at, name);
+        resume(at, name, node::NO_LINKS);
     }
     // It fails if the new table could not be started; the device is suspended then.
     if at
@@ -138,16 +138,16 @@ fn suspend_and_resume(
         .info(&at.volume.name)
         .is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
     {
-        resume(at, &at.volume.name);
+        resume(at, &at.volume.name, 0);
     }
     guard.end();
     result
 }
 
-/// Resumes a device, whatever comes.
-fn resume(at: &At, name: &str) {
+/// Resumes a device, whatever comes; `rules` is for udev.
+fn resume(at: &At, name: &str, rules: u32) {
     for _ in 0..50 {
-        match at.control.resume(name, 0, 0) {
+        match at.control.resume(name, 0, rules) {
             Ok(()) => return,
             Err(e) if e.raw_os_error() == Some(libc::ENXIO) => return,
             Err(_) => sleep(Duration::from_millis(100)),

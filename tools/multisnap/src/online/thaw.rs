@@ -3,7 +3,7 @@
 //! A second process that resumes devices if the first one cannot any more.
 
 use crate::{
-    dm::Control,
+    dm::{node, Control},
     failure::{Code, Failure},
 };
 use rustix::mm::{mlockall, MlockAllFlags};
@@ -20,7 +20,7 @@ use std::{
 /// What the process is told.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Names of mapped devices.
+    /// Names of mapped devices, which are snapshots.
     #[arg(required = true)]
     device: Vec<String>,
     /// Seconds after which they are resumed in any case.
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         return Ok(Code::Good);
     }
     for name in &args.device {
-        let _ = control.resume(name, 0, 0);
+        let _ = control.resume(name, 0, node::NO_LINKS);
     }
     let what = "was resumed, since the command that had suspended it did not";
     let names = args.device.join(", ");
