@@ -107,6 +107,12 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    // A thread that is gone would leave the others waiting for its sectors.
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        told(info);
+        std::process::exit(101);
+    }));
     match run::run(&options) {
         Ok(summary) => {
             println!("seed {}: {summary}", options.seed);

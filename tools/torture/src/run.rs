@@ -112,17 +112,6 @@ pub fn run(options: &Options) -> Result<String, String> {
     ))
 }
 
-/// Ends the round when its thread panics: the others count on its operations.
-struct Watch<'a>(&'a Shared);
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.wrong("a thread has panicked".to_owned());
-        }
-    }
-}
-
 impl Run<'_> {
     fn rounds(&mut self) -> Result<(), String> {
         for round in 0..self.options.rounds {
@@ -168,10 +157,7 @@ impl Run<'_> {
         let changes = thread::scope(|scope| {
             for n in 0..threads {
                 let mut rng = Rng::new(seed, (round << 8) | n);
-                scope.spawn(move || {
-                    let _watch = Watch(shared);
-                    io::run(shared, volumes, chunk, ops, &mut rng);
-                });
+                scope.spawn(move || io::run(shared, volumes, chunk, ops, &mut rng));
             }
             control::run(shared, volumes, &steps, threads * ops)
         });
