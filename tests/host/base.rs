@@ -20,6 +20,7 @@ for_both!(
     small_stores,
     identity_and_growth_last,
     flipped_bits_of_a_clean_image,
+    an_image_that_was_cut_short_is_refused,
     flipped_bits_of_an_unclean_image,
     hostile_numbers_are_errors,
     any_allocation_may_fail,
@@ -323,6 +324,24 @@ fn flipped_bits_of_a_clean_image(of: StoreType) {
 
 fn flipped_bits_of_an_unclean_image(of: StoreType) {
     flips(of, false);
+}
+
+/// At each block, and once in the middle of one.
+fn an_image_that_was_cut_short_is_refused(of: StoreType) {
+    for clean in [true, false] {
+        let (disk, states) = image(of, clean);
+        let blocks = disk.sectors() / BLOCK_SECTORS;
+        let whole: StdVec<_> = (0..blocks).map(|nr| read(&disk, nr)).collect();
+        for (len, rest) in (1..blocks).map(|len| (len, 0)).chain([(blocks - 1, 1)]) {
+            let shorter = Disk::new(len * BLOCK_SECTORS + rest);
+            for (nr, block) in (0..len).zip(&whole) {
+                write(&shorter, nr, block);
+            }
+            let what = std::format!("{len} of {blocks} blocks");
+            let last = &states[states.len() - 1..];
+            assert!(!load_damaged(&shorter, last, &what), "{what}");
+        }
+    }
 }
 
 fn hostile_numbers_are_errors(of: StoreType) {
