@@ -47,8 +47,8 @@ pub struct Changes {
     pub nameless: usize,
 }
 
-/// Chooses the changes of a round.
-pub fn plan(rng: &mut Rng, volumes: &[Volume], count: u64) -> Vec<Step> {
+/// Chooses the changes of a round. Without `subs` there are no snapshots of snapshots.
+pub fn plan(rng: &mut Rng, volumes: &[Volume], count: u64, subs: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut deleted = Vec::new();
     let mut live = volumes.len() - 1;
@@ -66,7 +66,7 @@ pub fn plan(rng: &mut Rng, volumes: &[Volume], count: u64) -> Vec<Step> {
         let parents: Vec<usize> = snaps
             .iter()
             .copied()
-            .filter(|&n| !volumes[n].is_sub())
+            .filter(|&n| subs && !volumes[n].is_sub())
             .collect();
         let step = match rng.below(20) {
             0..8 if live < MOST => {

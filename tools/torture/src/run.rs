@@ -152,7 +152,9 @@ impl Run<'_> {
             ..
         } = *self.options;
         let count = 2 + self.rng.below(4);
-        let steps = control::plan(&mut self.rng, &self.volumes, count);
+        // A bitmask store has none.
+        let subs = self.options.store_type == "btree";
+        let steps = control::plan(&mut self.rng, &self.volumes, count, subs);
         let (shared, volumes) = (&self.shared, &self.volumes);
         let changes = thread::scope(|scope| {
             for n in 0..threads {
