@@ -169,7 +169,8 @@ impl Director {
             milliseconds: self.options.milliseconds,
             chunk: [8, 16][rng.usize(..2)],
             store: self.options.store_type.clone(),
-            subs: true,
+            // A bitmask store has none.
+            subs: self.options.store_type == "btree",
             count,
         }
     }
