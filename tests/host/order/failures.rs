@@ -180,6 +180,7 @@ fn while_the_device_is_away_the_policy_says_what_becomes_of_writes() {
             false => assert_eq!(b.at(read), At::Done(Err(EIO))),
         }
         assert_eq!(b.desk.losses, usize::from(!preserve));
+        assert_eq!(b.machine.counts().lost, u64::from(!preserve));
         b.create(1);
         let new = b.write(1);
         b.end_copy(Copied::Good);

@@ -52,6 +52,7 @@ fn a_loss_is_said_though_the_policy_has_changed() {
     b.end_probe(Ok(()));
     b.end_last_word(Ok(()));
     assert_eq!(b.desk.losses, 1);
+    assert_eq!(b.machine.counts().lost, 1);
     let later = b.write(2);
     b.finish();
     assert_eq!(b.at(later), At::Done(Err(EIO)));
