@@ -17,11 +17,14 @@ use std::{
         Mutex, PoisonError,
     },
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Longest I/O, in sectors.
 pub const LONGEST: u64 = 1024;
+
+/// How long what must be readable may take to be, where writes fail.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all threads share.
 pub struct Shared {
@@ -31,6 +34,8 @@ pub struct Shared {
     pub wrong: Mutex<Vec<String>>,
     /// Number of the next write.
     pub version: AtomicU32,
+    /// The writes there were, and what came of them.
+    pub history: Mutex<Vec<(Range<u64>, String)>>,
     /// How many have ended.
     pub done: AtomicU64,
     /// Writes that failed, and reads.
@@ -46,15 +51,25 @@ impl Shared {
     pub fn wrong(&self, what: String) {
         self.failed.store(true, Relaxed);
         let mut all = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < 20 {
+        if all.len() < 60 {
             all.push(what);
         }
     }
 
-    /// Notes a sector that shows something else.
-    pub fn differs(&self, volume: &Volume, how: How, wrong: Wrong) {
+    /// Notes a sector that shows something else, and what was written near it.
+    pub fn differs(&self, volume: &Volume, how: How, range: &Range<u64>, wrong: Wrong) {
+        const NEAR: u64 = 64;
         let Wrong { sector, what } = wrong;
-        self.wrong(format!("{} sector {sector} ({how:?}): {what}", volume.name));
+        self.wrong(format!(
+            "{} sector {sector} ({how:?}, in a read of {range:?}): {what}; looked at again: {}",
+            volume.name,
+            volume.around(sector)
+        ));
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history
+            .iter()
+            .filter(|(to, _)| to.start < sector + NEAR && sector < to.end + NEAR)
+            .for_each(|(_, what)| self.wrong(what.clone()));
     }
 
     fn next_version(&self) -> Version {
@@ -63,7 +78,16 @@ impl Shared {
 
     /// Writes to a volume; an error that may not be is noted.
     pub fn write(&self, volume: &Volume, range: Range<u64>, how: How, buffer: &mut Buffer) {
-        let result = volume.write(range.clone(), how, self.next_version(), buffer);
+        let version = self.next_version();
+        let result = volume.write(range.clone(), how, version, buffer);
+        let what = format!(
+            "write {version} of {} {range:?} ({how:?}): {result:?}",
+            volume.name
+        );
+        self.history
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((range.clone(), what));
         let Err(e) = result else { return };
         if how == How::NoWait && is(&e, &[libc::EAGAIN]) {
             return self.write(volume, range, How::Direct, buffer);
@@ -85,30 +109,26 @@ impl Shared {
 
     /// Reads and checks; an error that may not be is noted. Answers whether it was read.
     pub fn read(&self, volume: &Volume, range: Range<u64>, how: How, buffer: &mut Buffer) -> bool {
+        let none = matches!(self.faults, Faults::None);
         let may_fail = match self.faults {
             Faults::None => false,
             Faults::Full { preserve } => !preserve && !volume.id.is_empty(),
             Faults::Broken => true,
         };
-        // The page cache tells of a failed write elsewhere whoever comes.
-        let most = match (self.faults, may_fail) {
-            (Faults::None, _) => 0,
-            (_, true) => 3,
-            (_, false) => 12,
-        };
+        let begin = Instant::now();
         let mut tries = 0;
         let e = loop {
             match volume.read(range.clone(), how, buffer) {
                 Ok(Ok(())) => return true,
-                Ok(Err(_)) if tries < most => {
+                // The page cache tells of a failed write elsewhere whoever comes.
+                Ok(Err(_)) if may_fail && tries < 3 => tries += 1,
+                Ok(Err(_)) if !none && !may_fail && begin.elapsed() < PATIENCE => {
                     tries += 1;
-                    if !may_fail {
-                        sleep(Duration::from_millis(tries));
-                    }
+                    sleep(Duration::from_millis(tries));
                 }
                 Ok(Err(e)) => break e,
                 Err(wrong) => {
-                    self.differs(volume, how, wrong);
+                    self.differs(volume, how, &range, wrong);
                     return true;
                 }
             }

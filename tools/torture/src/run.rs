@@ -68,6 +68,7 @@ pub fn run(options: &Options) -> Result<String, String> {
             wrong: Mutex::new(Vec::new()),
             version: AtomicU32::new(1),
             done: AtomicU64::new(0),
+            history: Mutex::default(),
             bad_writes: AtomicU64::new(0),
             bad_reads: AtomicU64::new(0),
             faults: options.faults,

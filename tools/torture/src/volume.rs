@@ -3,7 +3,7 @@
 //! A mapped device and its model, and the kinds of I/O that are done to it.
 
 use crate::{
-    content::{fill, Buffer, Version, SECTOR},
+    content::{describe, fill, Buffer, Version, SECTOR},
     dm,
     model::{Model, Shown, Wrong},
     Faults, Options,
@@ -169,6 +169,27 @@ impl Volume {
             result.is_ok()
         });
         result
+    }
+
+    /// What is on the device at this sector, and a page before and after, past the cache.
+    pub fn around(&self, sector: u64) -> String {
+        let Some(device) = &self.device else {
+            return "nothing".to_owned();
+        };
+        let first = sector.saturating_sub(PAGE);
+        let mut buffer = Buffer::new(1);
+        let all: Vec<String> = (first..self.sectors.min(sector + PAGE + 1))
+            .step_by(PAGE as usize)
+            .map(|at| {
+                let data = buffer.sectors(1);
+                let found = match device.read(at..at + 1, How::Direct, data) {
+                    Ok(()) => describe(data),
+                    Err(e) => e.to_string(),
+                };
+                format!("{at}: {found}")
+            })
+            .collect();
+        all.join(", ")
     }
 
     /// Reads `range` of the device, and compares it with the model.
