@@ -2,6 +2,7 @@
 # fio's verification on the origin and on snapshots while snapshots are cut.  What
 # a snapshot must hold is read from the plain device below, while it is suspended.
 # timeout: 420
+# cpus: 2
 . ./lib.sh
 plan 21
 

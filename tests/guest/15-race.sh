@@ -1,5 +1,6 @@
 #!/bin/bash
 # Reads, copies and writes of one chunk at the same time, each held back in turn.
+# cpus: 2
 . ./lib.sh
 plan 29
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Suspend, resume and reload, at rest and under load; what a pending snapshot does.
+# cpus: 2
 . ./lib.sh
 plan 38
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What outlives what: restarts, other paths to the same devices, a snapshot whose
 # origin is gone, a file system that stays mounted.
+# cpus: 2
 . ./lib.sh
 plan 42
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Read-only devices and loads; suspends without flush and removals while all is busy.
+# cpus: 2
 . ./lib.sh
 plan 45
 

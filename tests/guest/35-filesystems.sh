@@ -4,6 +4,7 @@
 # more cuts.
 # timeout: 420
 # on request: not settled yet.
+# cpus: 2
 . ./lib.sh
 cuts=${FS_CUTS:-3}
 plan $((2 * (4 * cuts + 4)))

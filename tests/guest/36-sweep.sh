@@ -4,6 +4,7 @@
 # median of the ratios must not exceed 2; one pair tells too little for that.
 # timeout: 360
 # on request: not settled yet.
+# cpus: 2
 . ./lib.sh
 pairs=${SWEEP_PAIRS:-1}
 plan 3

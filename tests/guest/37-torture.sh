@@ -2,6 +2,7 @@
 # Concurrent I/O on an origin and up to twelve snapshots, with cuts, deletions,
 # suspends, reloads and restarts in between, beside a model of every sector.
 # TORTURE_SEEDS and TORTURE_ROUNDS ask for more, TYPE for another store.
+# cpus: 2
 . ./lib.sh
 seeds=${TORTURE_SEEDS:-1 2}
 rounds=${TORTURE_ROUNDS:-6}

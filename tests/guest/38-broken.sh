@@ -4,6 +4,7 @@
 # when the device is back.  TYPE is another store.
 # timeout: 420
 # on request: not settled yet.
+# cpus: 2
 . ./lib.sh
 type=${TYPE:-btree}
 modprobe -q dm-flakey

@@ -4,6 +4,7 @@
 # loses is for the host's model to try: here everything that was sent arrives.
 # boot: --reboot --disk origin=32M --disk store=192M --disk notes=16M
 # timeout: 240
+# cpus: 2
 . ./lib.sh
 
 origin=/dev/disk/origin store=/dev/disk/store notes=/dev/disk/notes

@@ -1,5 +1,6 @@
 #!/bin/bash
 # The demonstration, small: files, rounds of changes, snapshots compared, a restart.
+# cpus: 2
 . ./lib.sh
 plan 2
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # multisnap when what is below does not answer: a cut is given up in time, and what was suspended
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
+# cpus: 2
 . ./lib.sh
 plan 47
 
