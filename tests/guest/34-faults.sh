@@ -3,6 +3,7 @@
 # errors come of it, but no wrong data, no hang, no leak and no oops.
 # timeout: 400
 # on request: for the debug kernel.
+# cpus: 2
 . ./lib.sh
 type=${TYPE:-btree}
 debug=/sys/kernel/debug
@@ -13,24 +14,42 @@ if [ ! -d $debug/failslab ]; then
 fi
 plan 7
 
-# Only allocations not far below our own code: what a cache of bufio makes in sysfs is many.
+# text_of <module>: where its code begins and ends.
+text_of() {
+	awk -v "module=[$1]" '$4 == module && $2 ~ /[tT]/ { print $1 }' /proc/kallsyms | sort |
+		sed -n 's/^/0x/; 1p; $p'
+}
 modprobe dm-multisnapshot
-text=/sys/module/dm_multisnapshot/sections/.text
-start=$(cat $text)
-size=$(awk '$1 == "dm_multisnapshot" { print $2 }' /proc/modules)
+modprobe null_blk nr_devices=0
+{ read -r ours; read -r ours_end; } < <(text_of dm_multisnapshot)
+{ read -r disk; read -r disk_end; } < <(text_of null_blk)
+# Only allocations not far below our own code: what a cache of bufio makes in sysfs is many.
+# None of null_blk: a merged request of which it cannot keep a page is not failed by it, and the
+# bios after that page are written in each other's places.
 for kind in failslab fail_page_alloc; do
-	echo "$start" > $debug/$kind/require-start
-	printf '%#x\n' $((start + size)) > $debug/$kind/require-end
+	echo "$ours" > $debug/$kind/require-start
+	echo "$ours_end" > $debug/$kind/require-end
+	echo "$disk" > $debug/$kind/reject-start
+	echo "$disk_end" > $debug/$kind/reject-end
 	echo 10 > $debug/$kind/stacktrace-depth
 	echo N > $debug/$kind/ignore-gfp-wait
 	echo -1 > $debug/$kind/times
 	echo 0 > $debug/$kind/verbose
 done
+# make_disk <name> <MiB>: one whose own points of failure are not counted with the others.
+make_disk() {
+	local point
+	make_nullblk "$1" "$2"
+	for point in "$nullb/$1"/*_inject; do
+		echo 1 > "$point/require-start"
+		echo 2 > "$point/require-end"
+	done
+}
 echo 0 > $debug/fail_page_alloc/min-order
 echo N > $debug/fail_page_alloc/ignore-gfp-highmem
 
-make_nullblk o 8
-make_nullblk s 32
+make_disk o 8
+make_disk s 32
 rc=0
 output=$(python3 faults.py /dev/o /dev/s "$(sectors /dev/o)" "$type" 2>&1) || rc=$?
 diag "$output"
@@ -42,8 +61,8 @@ cleanup
 # torture_with <kind> <percent>: the model takes any error, and no wrong content.
 torture_with() {
 	local rc=0 job
-	make_nullblk o 16
-	make_nullblk s 192
+	make_disk o 16
+	make_disk s 192
 	echo 1 > /sys/block/o/make-it-fail
 	echo 1 > /sys/block/s/make-it-fail
 	(
