@@ -11,5 +11,6 @@ mod flush;
 mod heal;
 mod known;
 mod origin;
+mod parting;
 mod reuse;
 mod snapshot;

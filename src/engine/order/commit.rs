@@ -72,6 +72,9 @@ impl<W: World> Machine<W> {
     /// The record of the command is durable, or failed.
     pub(super) fn durable_control(&mut self, world: &mut W, result: Result) {
         let (id, deleted) = (self.control_id.take(), self.deleting.take());
+        if core::mem::take(&mut self.parting) {
+            return self.part(world, result);
+        }
         match (result, deleted) {
             // It is done when the id has left the live ones.
             (Ok(()), Some(deleted)) => self.forgetting = Some((deleted, true)),

@@ -2,8 +2,11 @@
 
 //! Commands, and what an error of the store means.
 
-use super::{slots::Slot, unpadded, Control, Machine, Mode, Timer, Users, World, NO_MEMORY_MS};
-use crate::store::{SnapId, Who};
+use super::{
+    slots::{Slot, State},
+    unpadded, Control, Machine, Mode, Timer, Users, World, NO_MEMORY_MS,
+};
+use crate::store::{SnapId, Source, Who};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -12,6 +15,10 @@ impl<W: World> Machine<W> {
         let room = self.store.has_room(1);
         let result = match &self.control {
             None | Some(Control::Close { .. }) => return,
+            Some(Control::LoseAll) if self.mode == Mode::Fail => {
+                self.end_control();
+                return self.part(world, Err(EIO));
+            }
             Some(_) if self.mode == Mode::Fail => Err(EIO),
             Some(_) if self.orphan.is_some() => return,
             Some(_) if self.mode == Mode::Ro => Err(EROFS),
@@ -76,6 +83,7 @@ impl<W: World> Machine<W> {
                 if let Some(Control::Resize { .. }) = self.control {
                     self.leave_full(world);
                 }
+                self.parting = matches!(self.control, Some(Control::LoseAll));
                 self.end_control();
                 self.control_id = id;
                 self.collecting.control = true;
@@ -86,10 +94,39 @@ impl<W: World> Machine<W> {
                 world.later(Timer::Retry, NO_MEMORY_MS);
             }
             Err(e) => {
+                let parting = matches!(self.control, Some(Control::LoseAll));
                 self.end_control();
                 self.store_error(world, e);
-                world.control_done(Err(e));
+                match parting {
+                    true => self.part(world, Err(e)),
+                    false => world.control_done(Err(e)),
+                }
             }
+        }
+    }
+
+    /// The loss of all that the origin holds is recorded, or cannot be. Then the origin may be
+    /// written by others, and what becomes of the store must say so if it can.
+    pub(super) fn part(&mut self, world: &mut W, result: Result) {
+        if result.is_err() {
+            self.expose();
+        }
+        self.parted = Some((result, world.ask(Users::OriginReads)));
+        self.look_again = true;
+    }
+
+    /// Tells the end of a [`Control::LoseAll`] when nobody is left who still reads the origin for
+    /// a snapshot.
+    pub(super) fn end_parting(&mut self, world: &mut W) {
+        let Some((result, since)) = self.parted else {
+            return;
+        };
+        let reads = |slot: &Slot<W::Bios>| {
+            slot.state == State::Moving && matches!(slot.from, Source::Origin)
+        };
+        if !self.slots.any(reads) && world.passed(Users::OriginReads, since) {
+            self.parted = None;
+            world.control_done(result.map(|()| None));
         }
     }
 

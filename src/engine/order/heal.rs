@@ -134,6 +134,13 @@ impl<W: World> Machine<W> {
         }
     }
 
+    /// Others may write the origin from now on, and nothing durable says so.
+    pub(super) fn expose(&mut self) {
+        if self.mode != Mode::Ro {
+            self.heal.exposed |= !self.heal.loss_said;
+        }
+    }
+
     /// The timer has run: it may be time for another attempt.
     pub(super) fn heal_timer(&mut self) {
         if self.mode == Mode::Fail && self.heal.attempt == Attempt::Idle {

@@ -98,6 +98,10 @@ pub(crate) struct Machine<W: World> {
     lapsed: Option<SnapId>,
     /// The one whose making is in doubt, and was reported to have failed.
     orphan: Option<SnapId>,
+    /// The command on its way to the log is a [`Control::LoseAll`].
+    parting: bool,
+    /// It has ended so; who still reads the origin is waited for before that is told.
+    parted: Option<(Result, Ticket)>,
     gate: Gate<W::Bios>,
     /// Deleted ids may have records left; the timer of the next step runs, or has run out.
     sweeping: bool,
@@ -152,6 +156,8 @@ impl<W: World> Machine<W> {
             forgetting: None,
             lapsed: None,
             orphan: None,
+            parting: false,
+            parted: None,
             gate: Gate::new(),
             sweeping: true,
             sweep_armed: false,
@@ -225,6 +231,7 @@ impl<W: World> Machine<W> {
         self.collecting.control
             || self.writing.control
             || self.control_on_checkpoint
+            || self.parted.is_some()
             || self.forgetting.is_some_and(|(_, told)| told)
     }
 
@@ -333,6 +340,7 @@ impl<W: World> Machine<W> {
             self.forget_deleted(world);
             self.withdraw_orphan(world);
             self.start_control(world);
+            self.end_parting(world);
             while let Some(bio) = self.reads.pop() {
                 self.look_read(world, bio);
             }

@@ -42,6 +42,17 @@ impl Stats {
     }
 }
 
+/// How a life ends, if it comes to that.
+#[derive(Clone, Copy)]
+enum End {
+    /// By a power cut and nothing else.
+    Cut,
+    /// The device is removed.
+    Clean,
+    /// The origin is taken out, and others write it.
+    Out,
+}
+
 /// Runs the history of `seed`. An error tells all that is needed to find its cause.
 pub(crate) fn history(
     seed: u64,
@@ -69,14 +80,19 @@ pub(crate) fn history(
     let mut stats = Stats::default();
     for life in 0..config.lives {
         // Chosen before, so that it does not depend on what the machine does.
-        let clean = rng.one_in(3);
+        let end = match rng.below(6) {
+            0 | 1 => End::Clean,
+            // A loss that cannot be written is another matter.
+            2 if config.meta_errors == 0 => End::Out,
+            _ => End::Cut,
+        };
         let most = config.operations * 40;
         let steps = if rng.one_in(3) {
             1 + rng.below(most)
         } else {
             usize::MAX
         };
-        let result = live(&mut run, config, maker, &mut rng, &mut stats, steps, clean);
+        let result = live(&mut run, config, maker, &mut rng, &mut stats, steps, end);
         stats.lives += 1;
         stats.copies += run.machine.counts().copies;
         let survivor = match result {
@@ -99,7 +115,7 @@ fn live(
     rng: &mut Rng,
     stats: &mut Stats,
     steps: usize,
-    clean: bool,
+    end: End,
 ) -> Result<Survivor, String> {
     let limit = 4000 + config.operations * 400;
     for step in 0.. {
@@ -114,8 +130,13 @@ fn live(
                 .take()
                 .unwrap_or("never comes to rest".into()));
         }
-        if clean && run.budget == 0 && run.command == Command::Idle {
-            run.stop();
+        if run.command == Command::Idle {
+            match end {
+                End::Clean if run.budget == 0 => run.stop(),
+                // Its snapshots stay in use meanwhile.
+                End::Out if run.budget <= config.operations / 2 => run.leave(),
+                _ => {}
+            }
         }
         let more = run.step(config);
         if let Some(what) = run.sim.failure.take() {
@@ -179,6 +200,9 @@ fn try_cut(
     if !maker.many {
         windows.hit(Window::EightDests, true);
     }
+    windows.hit(Window::Leaving, run.command == Command::Letting);
+    let out = matches!(run.command, Command::Out(_));
+    windows.hit(Window::Out, out && !run.sim.oracle.snaps.is_empty());
     windows.hit(Window::Closing, run.command == Command::Closing);
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();

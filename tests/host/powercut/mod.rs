@@ -16,6 +16,7 @@ mod cut;
 pub(super) mod disk;
 mod events;
 mod history;
+mod leave;
 mod model_calls;
 pub(super) mod model_store;
 mod oracle;

@@ -41,6 +41,12 @@ pub(crate) enum Command {
     Closing,
     /// It is removed.
     Closed,
+    /// The origin is to be taken out: waiting for its bios, asked for the loss of all.
+    Leaving,
+    /// See `Leaving`.
+    Letting,
+    /// Others write the origin, so many times more.
+    Out(usize),
 }
 
 /// A running store.
@@ -239,7 +245,7 @@ impl Run {
                 self.tell_control(Control::Close { clean });
                 self.command = Command::Closing;
             }
-            _ => {}
+            _ => self.leaving(),
         }
     }
 
@@ -340,6 +346,7 @@ impl Run {
                 }
             }
             (Command::Closing, Ok(None)) => self.command = Command::Closed,
+            (Command::Letting, Ok(None)) => self.out(),
             (Command::Closing, Err(EIO)) if self.sim.broken => self.command = Command::Closed,
             // Whatever it was may be on the disk.
             (_, Err(EIO)) if self.sim.broken => self.sim.next_name += 1,
@@ -381,7 +388,12 @@ impl Run {
         self.budget -= 1;
         let suspended = matches!(
             self.command,
-            Command::Draining | Command::Flushing | Command::Creating
+            Command::Draining
+                | Command::Flushing
+                | Command::Creating
+                | Command::Leaving
+                | Command::Letting
+                | Command::Out(_)
         );
         let certain = |snap: &&Snap| snap.certain;
         let ids = self.sim.oracle.snaps.values().filter(certain).count();
@@ -541,7 +553,12 @@ impl Run {
         let open: Vec<usize> = (0..self.sim.bios.len())
             .filter(|n| !self.sim.bios[*n].ended)
             .collect();
-        if !open.is_empty() || !matches!(self.command, Command::Idle | Command::Closed) {
+        if !open.is_empty()
+            || !matches!(
+                self.command,
+                Command::Idle | Command::Closed | Command::Out(0)
+            )
+        {
             let what = format!("hangs: bios {open:?}, command {:?}", self.command);
             return self.sim.wrong(what);
         }

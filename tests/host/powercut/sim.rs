@@ -57,6 +57,8 @@ pub(crate) enum Mutation {
     StaleKnown,
     /// Nor is all of it, when a snapshot is cut of a snapshot or all is lost.
     KeptKnown,
+    /// The origin is taken out, and nothing says so.
+    SilentOut,
 }
 
 /// A copy on its way.

@@ -167,6 +167,7 @@ fn broken_rules_are_noticed_with_the_model() {
         Mutation::BlindDiscard,
         Mutation::StaleKnown,
         Mutation::KeptKnown,
+        Mutation::SilentOut,
     ];
     all_noticed(model, &mutations, 5000);
 }
@@ -186,6 +187,7 @@ const RULES: &[Mutation] = &[
     Mutation::NoStoreFlush,
     Mutation::BlindDiscard,
     Mutation::StaleKnown,
+    Mutation::SilentOut,
 ];
 
 #[test]

@@ -51,6 +51,8 @@ windows! {
     Discarding "protected origin discard flying",
     DiscardCopy "origin discard: copy flying",
     Zeroed "zero record of a snapshot on its way",
+    Leaving "taken out: the loss of all on its way",
+    Out "taken out: written by others",
     EightDests "copy with eight destinations",
 }
 
