@@ -6,7 +6,7 @@ mod dm;
 mod engine;
 mod store;
 
-use engine::{OriginTarget, Registry, SnapTarget};
+use engine::{OriginTarget, OutTarget, Registry, SnapTarget};
 use kernel::prelude::*;
 
 module! {
@@ -15,12 +15,13 @@ module! {
     authors: ["The multisnapshot authors"],
     description: "device-mapper snapshots that share one exception store",
     license: "GPL",
-    alias: ["dm-multisnap-snap", "dm-multisnapshot"],
+    alias: ["dm-multisnap-out", "dm-multisnap-snap", "dm-multisnapshot"],
 }
 
 /// The loaded module. Fields are dropped in order: the targets go before what they share.
 struct MultiSnapshot {
     _origin: dm::Registration<OriginTarget>,
+    _out: dm::Registration<OutTarget>,
     _snap: dm::Registration<SnapTarget>,
     _registry: dm::global::Filled<Registry>,
 }
@@ -30,6 +31,7 @@ impl kernel::Module for MultiSnapshot {
         let registry = engine::init()?;
         Ok(MultiSnapshot {
             _origin: dm::register(module)?,
+            _out: dm::register(module)?,
             _snap: dm::register(module)?,
             _registry: registry,
         })

@@ -26,6 +26,8 @@ opaque! {
 
 pub(super) const FEATURE_SINGLETON: c_uint = 1;
 pub(super) const FEATURE_NOWAIT: c_uint = 2;
+pub(super) const FEATURE_IMMUTABLE: c_uint = 4;
+pub(super) const FEATURE_WILDCARD: c_uint = 8;
 
 pub(super) const MAP_SUBMITTED: c_int = 0;
 pub(super) const MAP_REMAPPED: c_int = 1;

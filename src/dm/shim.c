@@ -53,6 +53,14 @@ struct target_type *ms_target_register(const struct ms_target_desc *desc)
 		type->features |= DM_TARGET_SINGLETON;
 	if (desc->features & MS_FEATURE_NOWAIT)
 		type->features |= DM_TARGET_NOWAIT;
+	if (desc->features & MS_FEATURE_IMMUTABLE)
+		type->features |= DM_TARGET_IMMUTABLE;
+	/*
+	 * dm's words for it speak of request-based devices too; those do not
+	 * take a table of bio-based targets whatever its features.
+	 */
+	if (desc->features & MS_FEATURE_WILDCARD)
+		type->features |= DM_TARGET_WILDCARD;
 	type->ctr = desc->ctr;
 	type->dtr = desc->dtr;
 	type->map = desc->map;

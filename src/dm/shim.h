@@ -33,6 +33,8 @@ struct workqueue_struct;
 
 #define MS_FEATURE_SINGLETON	1
 #define MS_FEATURE_NOWAIT	2
+#define MS_FEATURE_IMMUTABLE	4
+#define MS_FEATURE_WILDCARD	8
 
 #define MS_MAP_SUBMITTED	0
 #define MS_MAP_REMAPPED		1

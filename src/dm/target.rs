@@ -59,6 +59,11 @@ impl Features {
     pub(crate) const SINGLETON: Self = Self(ffi::FEATURE_SINGLETON);
     /// Its map function heeds [`Bio::is_nowait`](super::bio::Bio::is_nowait).
     pub(crate) const NOWAIT: Self = Self(ffi::FEATURE_NOWAIT);
+    /// While its table is live, dm takes no table of another target for the device, unless that
+    /// is a [`WILDCARD`](Self::WILDCARD).
+    pub(crate) const IMMUTABLE: Self = Self(ffi::FEATURE_IMMUTABLE);
+    /// A table with it may take the place of any other of the same kind.
+    pub(crate) const WILDCARD: Self = Self(ffi::FEATURE_WILDCARD);
 
     /// Both.
     pub(crate) const fn and(self, other: Self) -> Self {

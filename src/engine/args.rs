@@ -18,6 +18,8 @@ pub(super) struct OriginArgs {
     pub(super) low_water: Option<u64>,
     /// Preserve what a discard of the origin takes away.
     pub(super) discard_copy: bool,
+    /// The origin may have been written since the store was last in use.
+    pub(super) origin_written: bool,
     /// The implementation of the store.
     pub(super) store_type: StoreType,
     /// How much metadata is kept in memory.
@@ -251,6 +253,7 @@ impl OriginArgs {
         let mut low_water = None;
         let mut sync = false;
         let mut discard_copy = false;
+        let mut origin_written = false;
         let end = words.count("the number of generic arguments")? + words.next;
         while words.next < end {
             let word = words.word("a generic argument")?;
@@ -258,6 +261,7 @@ impl OriginArgs {
                 b"preserve-on-error" => preserve_on_error = true,
                 b"sync-snapshots" => sync = true,
                 b"discard-copy" => discard_copy = true,
+                b"origin-written" => origin_written = true,
                 b"low-water" if words.next == end => {
                     return Err(Wrong::Missing("the number of chunks of low-water"));
                 }
@@ -299,6 +303,7 @@ impl OriginArgs {
             preserve_on_error,
             low_water,
             discard_copy,
+            origin_written,
             store_type,
             cache,
         };
@@ -310,6 +315,7 @@ impl OriginArgs {
         let generic = usize::from(ids.is_some())
             + usize::from(self.preserve_on_error)
             + usize::from(self.discard_copy)
+            + usize::from(self.origin_written)
             + 2 * usize::from(self.low_water.is_some());
         write!(f, "{} {generic}", self.chunk_sectors)?;
         if ids.is_some() {
@@ -320,6 +326,9 @@ impl OriginArgs {
         }
         if self.discard_copy {
             write!(f, " discard-copy")?;
+        }
+        if self.origin_written {
+            write!(f, " origin-written")?;
         }
         if let Some(chunks) = self.low_water {
             write!(f, " low-water {chunks}")?;

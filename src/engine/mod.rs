@@ -35,6 +35,7 @@ mod meta;
 mod name;
 mod order;
 mod origin;
+mod out;
 mod registry;
 mod snap;
 mod status;
@@ -42,5 +43,6 @@ mod sync;
 mod worker;
 
 pub(crate) use origin::OriginTarget;
+pub(crate) use out::OutTarget;
 pub(crate) use registry::{init, Registry};
 pub(crate) use snap::SnapTarget;

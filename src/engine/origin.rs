@@ -17,6 +17,7 @@ use super::{
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
     device::{BlockDev, Mode, TableDevice},
+    noio::NoIo,
     target::{
         Args,
         EachDevice,
@@ -31,7 +32,7 @@ use crate::dm::{
     time::random_uuid, //
 };
 use crate::store::{self, format::SAMPLES, FormatParams, Limited, Open, OpenError};
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use kernel::{
     prelude::*,
     sync::{
@@ -40,6 +41,23 @@ use kernel::{
         SetOnce, //
     },
 };
+
+/// How it is known that an origin was written without us.
+enum Written {
+    /// So many samples of it differ.
+    Differs(usize),
+    /// The table says so.
+    Said,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Written::Differs(n) => write!(f, "{n} of {SAMPLES} samples differ"),
+            Written::Said => f.write_str("the table says origin-written"),
+        }
+    }
+}
 
 /// One table of an origin.
 pub(crate) struct OriginTarget {
@@ -294,8 +312,12 @@ impl OriginTarget {
             name: self.name,
             handle: self.handle.clone(),
         })?;
-        if differing != 0 && engine.shared.live_ids() != 0 {
-            if let Err(e) = self.lose_all(&engine, differing) {
+        let written = match differing {
+            0 => self.args.origin_written.then_some(Written::Said),
+            differing => Some(Written::Differs(differing)),
+        };
+        if let Some(how) = written.filter(|_| engine.shared.live_ids() != 0) {
+            if let Err(e) = self.lose_all(&engine, how) {
                 engine.stop();
                 return Err(e);
             }
@@ -304,7 +326,7 @@ impl OriginTarget {
     }
 
     /// The origin was written without us: nobody knows what it still holds for its snapshots.
-    fn lose_all(&self, engine: &Engine, differing: usize) -> Result {
+    fn lose_all(&self, engine: &Engine, how: Written) -> Result {
         let origin = engine.shared.origin.dev();
         if engine.shared.read_only {
             engine.with_store(|store| store.record_all_lost())?;
@@ -321,9 +343,8 @@ impl OriginTarget {
         }
         say!(
             pr_warn,
-            "{}: origin {origin} was written while it was not under multisnapshot \
-             ({differing} of {SAMPLES} samples differ): its snapshots have lost what it still \
-             held for them",
+            "{}: origin {origin} was written while it was not under multisnapshot ({how}): its \
+             snapshots have lost what it still held for them",
             self.name
         );
         self.handle.event();
@@ -466,7 +487,11 @@ impl Target for OriginTarget {
 
     const NAME: &'static CStr = c"multisnapshot";
     const VERSION: [u32; 3] = [1, 0, 0];
-    const FEATURES: Features = Features::SINGLETON.and(Features::NOWAIT);
+    /// Immutable, since any other table would let writes through that nobody preserves; see
+    /// `multisnap-out` for one that may take the place of this.
+    const FEATURES: Features = Features::SINGLETON
+        .and(Features::NOWAIT)
+        .and(Features::IMMUTABLE);
 
     fn ctr(ti: &mut NewTarget<'_>, args: Args<'_>) -> Result<Self> {
         let name = Name::of(ti);
@@ -578,6 +603,8 @@ impl Target for OriginTarget {
     }
 
     fn preresume(&self) -> Result {
+        // The device may have been in use under another table, and is suspended.
+        let _noio = NoIo::enter();
         self.bind()
     }
 
@@ -593,8 +620,11 @@ impl Target for OriginTarget {
             }
             StatusKind::Table => {
                 let ids = self.sync.as_ref().and_then(SyncList::pending);
+                let mut args = self.args;
+                // It was said once, at the first resume.
+                args.origin_written &= self.engine().is_none();
                 let line = write!(out, "{origin} {store} ");
-                line.and_then(|()| self.args.write(out, ids))
+                line.and_then(|()| args.write(out, ids))
             }
             StatusKind::Ima => {
                 let [major, minor, patch] = Self::VERSION;

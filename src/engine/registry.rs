@@ -219,6 +219,13 @@ impl User {
         }
     }
 
+    /// Whether no other target names the origin.
+    pub(super) fn is_alone(&self) -> bool {
+        let mut users = 0;
+        self.with_entry(|entry| users = entry.users);
+        users <= 1
+    }
+
     fn with_entries(&self, f: impl FnOnce(&mut KVec<Entry>)) {
         if let Some(registry) = REGISTRY.get() {
             f(&mut registry.entries.lock());
