@@ -53,6 +53,10 @@ enum Command {
     Create(online::create::Args),
     /// Start an origin with its store.
     Start(online::start::Args),
+    /// Put a mapped device, such as a logical volume, under multisnapshot while it is in use.
+    Under(online::under::Args),
+    /// Take it out again while it is in use.
+    Out(online::take_out::Args),
     /// Stop origins, and remove the devices of their snapshots.
     Stop(online::stop::Args),
     /// Make a snapshot, and print its id.
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Create(args) => online::create::run(&args),
         Command::Start(args) => online::start::run(&args),
+        Command::Under(args) => online::under::run(&args),
+        Command::Out(args) => online::take_out::run(&args),
         Command::Stop(args) => online::stop::run(&args),
         Command::Snapshot(args) => online::snapshot::run(&args),
         Command::List(args) => online::list::run(&args),

@@ -118,6 +118,13 @@ impl Control {
             .target())
     }
 
+    /// All targets of the live table.
+    pub fn targets(&self, name: &str) -> io::Result<Vec<Target>> {
+        Ok(self
+            .simple(TABLE_STATUS, name, STATUS_TABLE | NOFLUSH)?
+            .targets())
+    }
+
     /// Its status.
     pub fn status(&self, name: &str) -> io::Result<Option<Target>> {
         Ok(self.simple(TABLE_STATUS, name, NOFLUSH)?.target())
@@ -125,12 +132,17 @@ impl Control {
 
     /// Loads a table that the next resume makes live.
     pub fn load(&self, name: &str, table: &Target, read_only: bool) -> io::Result<()> {
-        let body = table.pack();
+        self.load_all(name, std::slice::from_ref(table), read_only)
+    }
+
+    /// Loads a table of several targets.
+    pub fn load_all(&self, name: &str, table: &[Target], read_only: bool) -> io::Result<()> {
+        let body = wire::pack_table(table);
         self.call(&Call {
             number: TABLE_LOAD,
             name,
             flags: if read_only { READ_ONLY } else { 0 },
-            targets: 1,
+            targets: u32::try_from(table.len()).unwrap_or(u32::MAX),
             body: &body,
             ..Call::default()
         })?;
@@ -167,7 +179,7 @@ impl Control {
         &self,
         name: &str,
         uuid: &str,
-        table: &Target,
+        table: &[Target],
         read_only: bool,
         rules: u32,
     ) -> io::Result<Dev> {
@@ -178,7 +190,7 @@ impl Control {
             ..Call::default()
         })?;
         let live = self
-            .load(name, table, read_only)
+            .load_all(name, table, read_only)
             .and_then(|()| self.resume(name, 0, rules))
             .and_then(|()| node::appears(name, made.dev));
         if let Err(e) = live {

@@ -71,10 +71,22 @@ pub struct Target {
     pub args: String,
 }
 
+/// These targets, one behind the other, as a table.
+pub fn pack_table(targets: &[Target]) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut start = 0u64;
+    for target in targets {
+        body.extend(target.pack(start));
+        start = start.saturating_add(target.len);
+    }
+    body
+}
+
 impl Target {
-    /// As a table of this target alone.
-    pub fn pack(&self) -> Vec<u8> {
+    /// As a part of a table that begins at this sector.
+    fn pack(&self, start: u64) -> Vec<u8> {
         let mut body = vec![0; SPEC];
+        put(&mut body, 0, &start.to_ne_bytes());
         put(&mut body, 8, &self.len.to_ne_bytes());
         put(
             &mut body,
@@ -157,6 +169,8 @@ pub struct Reply {
     pub dev: Dev,
     /// Its uuid.
     pub uuid: String,
+    /// Targets in the body.
+    targets: u32,
     /// What follows the header.
     body: Vec<u8>,
 }
@@ -173,6 +187,7 @@ impl Reply {
                 data.get(48 + NAME_LEN..48 + NAME_LEN + UUID_LEN)
                     .unwrap_or(&[]),
             ),
+            targets: half(data, 20).unwrap_or(0),
             body: data.get(start..).unwrap_or(&[]).to_vec(),
         }
     }
@@ -185,6 +200,24 @@ impl Reply {
     /// The first target of a table or of its status.
     pub fn target(&self) -> Option<Target> {
         Target::unpack(&self.body)
+    }
+
+    /// All targets of a table or of its status. Here each says where the next one is, seen from
+    /// the start of all.
+    pub fn targets(&self) -> Vec<Target> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        for _ in 0..self.targets {
+            let Some(entry) = self.body.get(at..) else {
+                break;
+            };
+            found.extend(Target::unpack(entry));
+            match half(entry, 20) {
+                Some(next) if next as usize > at => at = next as usize,
+                _ => break,
+            }
+        }
+        found
     }
 
     /// The names and numbers of a list of devices.
@@ -270,11 +303,41 @@ mod tests {
             kind: "multisnap-snap".into(),
             args: "8:1 3".into(),
         };
-        let body = target.pack();
+        let body = target.pack(0);
         assert_eq!(body.len() % 8, 0);
         assert_eq!(half(&body, 20), Some(body.len() as u32));
         assert_eq!(Target::unpack(&body), Some(target));
         assert_eq!(Target::unpack(&body[..30]), None);
+    }
+
+    #[test]
+    fn tables_of_several_targets_come_back() {
+        let target = |len, args: &str| Target {
+            len,
+            kind: "linear".into(),
+            args: args.into(),
+        };
+        let table = [target(8, "8:1 0"), target(16, "8:2 2048"), target(4, "x")];
+        let body = pack_table(&table);
+        let second = half(&body, 20).unwrap() as usize;
+        assert_eq!(word(&body, second), Some(8));
+        let third = second + half(&body, second + 20).unwrap() as usize;
+        assert_eq!(word(&body, third), Some(24));
+        // What comes from the kernel counts from the start.
+        let mut from_kernel = body.clone();
+        put(&mut from_kernel, second + 20, &(third as u32).to_ne_bytes());
+        let reply = |body: &[u8]| Reply {
+            flags: 0,
+            open: 0,
+            dev: Dev::from_kernel(0),
+            uuid: String::new(),
+            targets: 3,
+            body: body.to_vec(),
+        };
+        assert_eq!(reply(&from_kernel).targets(), table);
+        assert_eq!(reply(&from_kernel[..second]).targets().len(), 1);
+        put(&mut from_kernel, second + 20, &0u32.to_ne_bytes());
+        assert_eq!(reply(&from_kernel).targets().len(), 2);
     }
 
     #[test]
@@ -291,6 +354,7 @@ mod tests {
             open: 0,
             dev: Dev::from_kernel(0),
             uuid: String::new(),
+            targets: 0,
             body: body.to_vec(),
         };
         let minor = |minor| Dev { major: 253, minor };

@@ -98,7 +98,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let uuid = line::snapshot_uuid(&store, row.id);
         let made = at
             .control
-            .create(&name, &uuid, &table, args.read_only, node::NO_LINKS);
+            .create(&name, &uuid, &[table], args.read_only, node::NO_LINKS);
         made.map_err(|e| at.failed_for(&name, "cannot be made", &e, super::SEE_LOG))?;
         let device = node::path(&name);
         if args.json {

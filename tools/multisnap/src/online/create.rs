@@ -28,12 +28,8 @@ pub struct Args {
     origin: PathBuf,
     /// An empty device.
     store: PathBuf,
-    /// The type of store: btree for any number of snapshots, bitmask for 64 that are written to.
-    #[arg(long = "store", value_name = "TYPE", default_value = "btree")]
-    of: Kind,
-    /// Bytes that are copied at once: a power of two from 4K to 1G.
-    #[arg(long, value_name = "SIZE", default_value = "16K", value_parser = size::parse)]
-    chunk_size: u64,
+    #[command(flatten)]
+    of: Of,
     /// Only make the store.
     #[arg(long)]
     no_start: bool,
@@ -42,6 +38,17 @@ pub struct Args {
     /// Print an object instead of a sentence.
     #[arg(long)]
     json: bool,
+}
+
+/// What kind of store is made.
+#[derive(clap::Args)]
+pub struct Of {
+    /// The type of store: btree for any number of snapshots, bitmask for 64 that are written to.
+    #[arg(long = "store", value_name = "TYPE", default_value = "btree")]
+    of: Kind,
+    /// Bytes that are copied at once: a power of two from 4K to 1G.
+    #[arg(long, value_name = "SIZE", default_value = "16K", value_parser = size::parse)]
+    chunk_size: u64,
 }
 
 /// A type of store.
@@ -77,21 +84,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         need_target(&control, line::ORIGIN)?;
     }
     let (origin, store) = start::pair(&args.origin, &args.store)?;
-    let chunk_sectors = chunk_sectors(args.chunk_size, block_size(origin), block_size(store))
-        .map_err(|why| {
-            let then = "say a power of two from 4K to 1G, such as: --chunk-size 16K";
-            Failure::new(Path::new("--chunk-size"), why, then)
-        })?;
+    let chunk_sectors = args.of.chunk_sectors(origin, store)?;
     signature::not_store(&args.origin)?;
     let _lock = Lock::take(origin)?;
     let name = args.how.check(&control, &args.origin, origin, store)?;
     let origin_sectors = Disk::open(&args.origin, For::Live)?.len() / SECTOR;
-    let params = Params {
-        uuid: out::draw_uuid()?,
-        store_type: args.of.into(),
-        chunk_sectors,
-        origin_sectors,
-    };
+    let params = args.of.params(chunk_sectors, origin_sectors)?;
     make(&args.store, store, &params)?;
     if !args.no_start {
         return start::up(
@@ -121,8 +119,29 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
+impl Of {
+    /// Checks the size of a chunk.
+    pub fn chunk_sectors(&self, origin: Dev, store: Dev) -> Result<u32, Failure> {
+        let blocks = (block_size(origin), block_size(store));
+        chunk_sectors(self.chunk_size, blocks.0, blocks.1).map_err(|why| {
+            let then = "say a power of two from 4K to 1G, such as: --chunk-size 16K";
+            Failure::new(Path::new("--chunk-size"), why, then)
+        })
+    }
+
+    /// What a new store for an origin of this size is made with.
+    pub fn params(&self, chunk_sectors: u32, origin_sectors: u64) -> Result<Params, Failure> {
+        Ok(Params {
+            uuid: out::draw_uuid()?,
+            store_type: self.of.into(),
+            chunk_sectors,
+            origin_sectors,
+        })
+    }
+}
+
 /// Makes a store of a device that holds nothing.
-fn make(path: &Path, dev: Dev, params: &Params) -> Result<(), Failure> {
+pub fn make(path: &Path, dev: Dev, params: &Params) -> Result<(), Failure> {
     start::free(path, dev)?;
     signature::none(path)?;
     let (_, device) = Disk::open(path, For::Output)?.shared();

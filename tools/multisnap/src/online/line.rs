@@ -11,6 +11,9 @@ pub const ORIGIN: &str = "multisnapshot";
 /// The snapshots' target.
 pub const SNAPSHOT: &str = "multisnap-snap";
 
+/// The target that takes a device out.
+pub const OUT: &str = "multisnap-out";
+
 /// What a table line of an origin says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginLine {
@@ -107,6 +110,15 @@ pub fn snapshot_target(origin: Dev, id: SnapshotId, sectors: u64) -> Target {
         len: sectors,
         kind: SNAPSHOT.to_owned(),
         args: format!("{origin} {id}"),
+    }
+}
+
+/// A target of this many sectors that passes everything to an origin.
+pub fn out_target(origin: Dev, sectors: u64) -> Target {
+    Target {
+        len: sectors,
+        kind: OUT.to_owned(),
+        args: origin.to_string(),
     }
 }
 

@@ -46,6 +46,13 @@ pub struct How {
     /// Write nothing to the store. Neither origin nor snapshots can be written.
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What is said in the table.
+#[derive(clap::Args)]
+pub struct Options {
     /// Fail writes of the origin whose old content cannot be kept, rather than lose it.
     #[arg(long)]
     preserve_on_error: bool,
@@ -65,13 +72,13 @@ pub struct How {
 
 /// What is told of an origin that was started.
 #[derive(Serialize)]
-struct Started<'a> {
-    volume: &'a str,
-    device: PathBuf,
-    uuid: &'a str,
-    sectors: u64,
-    store_type: &'a str,
-    chunk_sectors: u32,
+pub struct Started<'a> {
+    pub volume: &'a str,
+    pub device: PathBuf,
+    pub uuid: &'a str,
+    pub sectors: u64,
+    pub store_type: &'a str,
+    pub chunk_sectors: u32,
 }
 
 /// Loads an origin and its store.
@@ -116,16 +123,7 @@ impl How {
         origin: Dev,
         store: Dev,
     ) -> Result<String, Failure> {
-        let devices = Devices::find(control)?;
-        let loaded = devices.volumes.iter().find(|volume| {
-            let (first, second) = (volume.line.origin, volume.line.store);
-            [first, second].contains(&origin) || [first, second].contains(&store)
-        });
-        if let Some(volume) = loaded {
-            let what = format!("is started as {}, or its store is", volume.name);
-            let then = format!("see it: multisnap status {}", volume.name);
-            return Err(Failure::new(path, what, then));
-        }
+        not_started(control, path, origin, store)?;
         free(path, origin)?;
         let name = match &self.name {
             Some(name) => name.clone(),
@@ -146,9 +144,35 @@ impl How {
         }
         Ok(name)
     }
+}
 
+/// Fails if one of the two is in use by a volume.
+pub fn not_started(control: &Control, path: &Path, origin: Dev, store: Dev) -> Result<(), Failure> {
+    let devices = Devices::find(control)?;
+    let loaded = devices.volumes.iter().find(|volume| {
+        let used = [volume.line.origin, volume.line.store];
+        used.contains(&origin) || used.contains(&store)
+    });
+    match loaded {
+        None => Ok(()),
+        Some(volume) => {
+            let what = format!("is started as {}, or its store is", volume.name);
+            let then = format!("see it: multisnap status {}", volume.name);
+            Err(Failure::new(path, what, then))
+        }
+    }
+}
+
+impl Options {
     /// The line for a table.
-    fn line(&self, origin: Dev, store: Dev, header: &Header) -> Result<OriginLine, String> {
+    pub fn line(&self, origin: Dev, store: Dev, header: &Header) -> Result<OriginLine, Failure> {
+        self.words(origin, store, header).map_err(|why| {
+            let then = "see the options: multisnap help start";
+            Failure::new(Path::new("--low-water"), why, then)
+        })
+    }
+
+    fn words(&self, origin: Dev, store: Dev, header: &Header) -> Result<OriginLine, String> {
         let of = header.store_type.name();
         let mut line = OriginLine::new(origin, store, header.chunk_sectors, of);
         let mut words = |word: &str| line.generic.push(word.to_owned());
@@ -229,36 +253,14 @@ pub fn up(
 ) -> Result<Code, Failure> {
     let (from, to) = pair(origin, store)?;
     free(store, to)?;
-    let header = {
-        let (_, device) = Disk::open(store, For::Live)?.shared();
-        let image = Image::open(&device).map_err(|refusal| no_store(origin, store, &refusal))?;
-        image.header().clone()
-    };
+    let header = header(origin, store)?;
     let sectors = Disk::open(origin, For::Live)?.len() / SECTOR;
-    if sectors < header.origin_sectors {
-        let what = format!(
-            "has {sectors} sectors, but the origin of {} has {}",
-            store.display(),
-            header.origin_sectors
-        );
-        return Err(Failure::new(
-            origin,
-            what,
-            "say the right origin, or make it as large again",
-        ));
-    }
-    let line = how.line(from, to, &header);
-    let line = line.map_err(|why| {
-        Failure::new(
-            Path::new("--low-water"),
-            why,
-            "see the options: multisnap help start",
-        )
-    })?;
+    fits(origin, sectors, store, &header)?;
+    let line = how.options.line(from, to, &header)?;
     let uuid = line::uuid(&header.uuid);
     let mut log = Log::listen();
     control
-        .create(name, &uuid, &line.target(sectors), how.read_only, 0)
+        .create(name, &uuid, &[line.target(sectors)], how.read_only, 0)
         .map_err(|e| because(&mut log, name, "cannot be started", &e, super::SEE_LOG))?;
     let device = node::path(name);
     if json {
@@ -277,6 +279,27 @@ pub fn up(
         ))?;
     }
     Ok(Code::Good)
+}
+
+/// What is in a store.
+pub fn header(origin: &Path, store: &Path) -> Result<Header, Failure> {
+    let (_, device) = Disk::open(store, For::Live)?.shared();
+    let image = Image::open(&device).map_err(|refusal| no_store(origin, store, &refusal))?;
+    Ok(image.header().clone())
+}
+
+/// Fails if an origin is shorter than it was.
+pub fn fits(origin: &Path, sectors: u64, store: &Path, header: &Header) -> Result<(), Failure> {
+    if sectors >= header.origin_sectors {
+        return Ok(());
+    }
+    let what = format!(
+        "has {sectors} sectors, but the origin of {} has {}",
+        store.display(),
+        header.origin_sectors
+    );
+    let then = "say the right origin, or make it as large again";
+    Err(Failure::new(origin, what, then))
 }
 
 /// What is said of a store that cannot be loaded.

@@ -2,7 +2,7 @@
 
 //! `multisnap stop`: removes an origin's device, and those of its snapshots.
 
-use super::{volume::Active, At};
+use super::{hidden, volume::Active, At};
 use crate::{
     dm::node,
     failure::{Code, Failure},
@@ -48,6 +48,7 @@ fn stop(word: &str, json: bool) -> Result<(), Failure> {
     if let Some(busy) = active.iter().find(|active| active.open > 0) {
         return Err(in_use(&at, &busy.name));
     }
+    let origin = hidden::name_at(volume.line.origin);
     let names = active.iter().map(|active| active.name.as_str());
     for name in names.clone().chain([volume.name.as_str()]) {
         if let Err(e) = at.control.remove(name) {
@@ -55,6 +56,12 @@ fn stop(word: &str, json: bool) -> Result<(), Failure> {
                 Some(libc::EBUSY) => in_use(&at, name),
                 _ => at.failed_for(name, "cannot be removed", &e, super::SEE_LOG),
             });
+        }
+    }
+    if let Some(origin) = origin {
+        if let Err(e) = hidden::remove(&at.control, &origin) {
+            let then = format!("try it yourself: dmsetup remove {origin}");
+            return Err(at.failed_for(&origin, "cannot be removed", &e, then));
         }
     }
     let deactivated: Vec<&str> = names.collect();

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The origin of a mapped device that was put under multisnapshot where it is: a second device
+//! with the table that the first one had. Nobody uses it but the module.
+
+use super::line;
+use crate::{
+    dm::{node, wire::Dev, Control},
+    failure::Failure,
+};
+use std::{fs, io, path::PathBuf, thread::sleep, time::Duration};
+
+/// What its name has behind that of the device.
+const SUFFIX: &str = "-msorigin";
+
+/// What its uuid has behind that of the store.
+const UUID_SUFFIX: &str = "-origin";
+
+/// Its name, for a device of this name.
+pub fn name_for(device: &str) -> String {
+    format!("{device}{SUFFIX}")
+}
+
+/// Its uuid, for this store.
+pub fn uuid_for(store: &[u8; 16]) -> String {
+    line::uuid(store) + UUID_SUFFIX
+}
+
+/// Its name, if this is the number of one.
+pub fn name_at(dev: Dev) -> Option<String> {
+    let uuid = about(dev, "uuid")?;
+    (line::store_of(&uuid).is_some() && uuid.ends_with(UUID_SUFFIX)).then(|| about(dev, "name"))?
+}
+
+/// The name of a mapped device.
+pub fn mapped_name(dev: Dev) -> Option<String> {
+    about(dev, "name")
+}
+
+fn about(dev: Dev, what: &str) -> Option<String> {
+    let path = PathBuf::from(format!("/sys/dev/block/{dev}/dm/{what}"));
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim_end_matches('\n').to_owned())
+}
+
+/// Removes one that is left from another time, when its device went without us. One that is in use
+/// stays, which is a failure.
+pub fn remove_left(control: &Control, name: &str) -> Result<(), Failure> {
+    let Ok(info) = control.info(name) else {
+        return Ok(());
+    };
+    let path = node::path(name);
+    if name_at(info.dev).as_deref() != Some(name) {
+        let then = format!("give it another name: dmsetup rename {name} NAME");
+        return Err(Failure::new(&path, "has the name that is needed", then));
+    }
+    control
+        .remove(name)
+        .map_err(|e| match node::users(info.dev) {
+            Some((what, then)) => Failure::new(&path, what, then),
+            None => Failure::io(&path, "cannot be removed", &e),
+        })
+}
+
+/// Removes one whose device does not need it any more. udev may still look at it.
+pub fn remove(control: &Control, name: &str) -> io::Result<()> {
+    let mut result = Ok(());
+    for _ in 0..5 {
+        result = control.remove(name);
+        match &result {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => sleep(Duration::from_millis(200)),
+            _ => break,
+        }
+    }
+    result
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Gives a device another table while it is in use.
+//!
+//! The table is loaded and made live by one call, in which the kernel suspends the device, waits
+//! for what is under way and resumes it. No user space runs meanwhile, so that the command may
+//! lie on that very device. No file system is frozen, since nothing is cut.
+
+use crate::dm::{self, sys::Interrupts, wire::Target, Control};
+use rustix::mm::{mlockall, munlockall, MlockAllFlags};
+use std::{io, time::Duration};
+
+/// While it lives, the memory of the process is locked and signals do not end it.
+pub struct Swap<'a> {
+    control: &'a Control,
+    name: &'a str,
+    timeout: Duration,
+    interrupts: Interrupts,
+}
+
+impl<'a> Swap<'a> {
+    /// Begins to work on the device `name`. What is under way there is waited for so long.
+    pub fn begin(control: &'a Control, name: &'a str, timeout: Duration) -> Self {
+        // While the device is suspended, there may be no disk to read a page from.
+        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+        Self {
+            control,
+            name,
+            timeout,
+            interrupts: Interrupts::begin(),
+        }
+    }
+
+    /// Gives the device this table. If that fails before it is live, the old one is.
+    pub fn to(&self, table: &[Target]) -> io::Result<()> {
+        self.control.load_all(self.name, table, false)?;
+        self.interrupts.timer(self.timeout);
+        let result = self.control.resume(self.name, dm::SKIP_LOCKFS, 0);
+        self.interrupts.timer(Duration::ZERO);
+        if result.is_err() {
+            let _ = self.control.clear(self.name);
+        }
+        result
+    }
+
+    /// Whether it is suspended, which it stays if a table could not be started.
+    pub fn is_suspended(&self) -> bool {
+        let info = self.control.info(self.name);
+        info.is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
+    }
+
+    /// Resumes it.
+    pub fn resume(&self) -> io::Result<()> {
+        self.control.resume(self.name, 0, 0)
+    }
+
+    /// The target that is live.
+    pub fn kind(&self) -> Option<String> {
+        let table = self.control.table(self.name).ok()?;
+        table.map(|target| target.kind)
+    }
+
+    /// Whether somebody wants the process to end.
+    pub fn stopped(&self) -> bool {
+        self.interrupts.stopped()
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        let _ = munlockall();
+    }
+}

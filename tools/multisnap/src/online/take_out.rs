@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap out`: takes a device out again that was put under multisnapshot, while it is in use.
+
+use super::{hidden, line, need_target, rows, stop, swap::Swap, volume::Active, At, SEE_LOG};
+use crate::{
+    dm,
+    failure::{Code, Failure},
+    out,
+    size::count,
+};
+use serde::Serialize;
+use std::{io, time::Duration};
+
+/// What `out` is told.
+#[derive(clap::Args)]
+#[command(after_help = "Example: multisnap out vg-home --lose-snapshots")]
+pub struct Args {
+    /// The device.
+    volume: String,
+    /// Do it although there are snapshots. They lose what they share with the device, and keep
+    /// what is in the store.
+    #[arg(long)]
+    lose_snapshots: bool,
+    /// How long what is under way on the device may be waited for.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: u64,
+    /// Print an object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Out<'a> {
+    volume: &'a str,
+    snapshots: usize,
+}
+
+/// Takes a device out.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let mut at = At::find(&args.volume)?;
+    need_target(&at.control, line::OUT)?;
+    let volume = at.volume.clone();
+    let name = &volume.name;
+    let Some(origin) = hidden::name_at(volume.line.origin) else {
+        let then = format!("stop it: multisnap stop {name}");
+        return Err(volume.failure("stands on its origin, and was not put under", then));
+    };
+    volume.writable()?;
+    let info = at.control.info(name);
+    if info.is_ok_and(|info| info.flags & dm::INACTIVE != 0) {
+        let what = "has another table loaded";
+        return Err(volume.failure(what, format!("drop it: dmsetup clear {name}")));
+    }
+    let snapshots = match rows::read(&at.control, &volume) {
+        Ok(rows) => rows.len(),
+        // A store that does not answer must not keep a device from leaving it.
+        Err(_) if args.lose_snapshots => 0,
+        Err(failure) => return Err(failure),
+    };
+    if snapshots > 0 && !args.lose_snapshots {
+        let has = count(snapshots as u64, "snapshot");
+        let what = format!("has {has}, which would lose what is shared with it");
+        let then = format!(
+            "stop using it, and keep them: multisnap stop {name}; or: multisnap out {name} \
+             --lose-snapshots"
+        );
+        return Err(volume.failure(what, then));
+    }
+    let active: Vec<Active> = at.devices.of(&volume).cloned().collect();
+    if let Some(busy) = active.iter().find(|active| active.open > 0) {
+        return Err(stop::in_use(&at, &busy.name));
+    }
+    for active in &active {
+        let removed = at.control.remove(&active.name);
+        removed.map_err(|e| at.failed_for(&active.name, "cannot be removed", &e, SEE_LOG))?;
+    }
+    let table = at.control.targets(&origin);
+    let table = table.map_err(|e| at.failed_for(&origin, "cannot be looked at", &e, SEE_LOG))?;
+    let timeout = Duration::from_secs(args.timeout);
+    let swap = Swap::begin(&at.control, name, timeout);
+    let first = swap.to(&[line::out_target(volume.line.origin, volume.sectors)]);
+    let second = match &first {
+        Ok(()) => swap.to(&table),
+        Err(_) => Ok(()),
+    };
+    if swap.is_suspended() {
+        let _ = swap.resume();
+    }
+    drop(swap);
+    first.map_err(|e| not_out(&mut at, &e, args))?;
+    second.map_err(|e| {
+        let then =
+            format!("for a logical volume: lvchange --refresh; then: dmsetup remove {origin}");
+        at.failed("is out, but cannot get its own table back", &e, then)
+    })?;
+    if let Err(e) = hidden::remove(&at.control, &origin) {
+        let then = format!("try it yourself: dmsetup remove {origin}");
+        return Err(at.failed_for(&origin, "cannot be removed", &e, then));
+    }
+    if args.json {
+        out::line(&Out {
+            volume: name,
+            snapshots,
+        })?;
+    } else {
+        out::text(&format!("{name} is not under multisnapshot any more\n"))?;
+    }
+    Ok(Code::Good)
+}
+
+fn not_out(at: &mut At, e: &io::Error, args: &Args) -> Failure {
+    if e.raw_os_error() == Some(libc::EINTR) {
+        let what = format!(
+            "is not out: a signal came, or I/O that is under way did not end in {} s; nothing is \
+             changed",
+            args.timeout
+        );
+        let then = "say it again, or wait longer: --timeout 600";
+        return at.volume.failure(what, then);
+    }
+    at.failed("cannot be taken out", e, SEE_LOG)
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap under`: puts a mapped device, such as a logical volume, under multisnapshot where it
+//! is, and while it is in use.
+//!
+//! A second device gets the table that the device has, and becomes the origin; the device gets the
+//! table of the origin's target. Names, numbers and whoever has the device open stay.
+
+use super::{
+    because, create, hidden,
+    line::{self, OriginLine},
+    lock::Lock,
+    need_target, signature, start,
+    swap::Swap,
+    SEE_LOG,
+};
+use crate::{
+    dm::{self, klog::Log, node, wire::Dev, wire::Target, Control},
+    failure::{Code, Failure},
+    out,
+};
+use multisnap_store::image::Header;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
+
+/// What `under` is told.
+#[derive(clap::Args)]
+#[command(after_help = "Example: multisnap under /dev/vg/home /dev/vg/home-store --create")]
+pub struct Args {
+    /// The mapped device, such as a logical volume. It may be in use.
+    device: PathBuf,
+    /// Its store.
+    store: PathBuf,
+    /// Make the store first, of an empty device.
+    #[arg(long)]
+    create: bool,
+    #[command(flatten)]
+    of: create::Of,
+    #[command(flatten)]
+    options: start::Options,
+    /// How long what is under way on the device may be waited for.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: u64,
+    /// Print an object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Targets that keep nothing of their own, so that there may be two of them.
+const SIMPLE: [&str; 2] = ["linear", "striped"];
+
+/// Puts a device under.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let control = Control::open()?;
+    need_target(&control, line::ORIGIN)?;
+    // What leads back if something fails.
+    need_target(&control, line::OUT)?;
+    let (dev, store) = start::pair(&args.device, &args.store)?;
+    let _lock = Lock::take(dev)?;
+    let device = Device::look(&control, &args.device, dev)?;
+    start::not_started(&control, &args.device, dev, store)?;
+    signature::not_store(&args.device)?;
+    if args.create {
+        let chunk = args.of.chunk_sectors(dev, store)?;
+        let params = args.of.params(chunk, device.sectors)?;
+        create::make(&args.store, store, &params)?;
+    } else {
+        start::free(&args.store, store)?;
+    }
+    let header = start::header(&args.device, &args.store)?;
+    start::fits(&args.device, device.sectors, &args.store, &header)?;
+    let mut log = Log::listen();
+    let line = device.put(&control, args, store, &header, &mut log)?;
+    let path = node::path(&device.name);
+    if args.json {
+        out::line(&start::Started {
+            volume: &device.name,
+            device: path,
+            uuid: &line::uuid(&header.uuid),
+            sectors: device.sectors,
+            store_type: &line.store_type,
+            chunk_sectors: line.chunk,
+        })?;
+    } else {
+        out::text(&format!(
+            "{} is under multisnapshot: make snapshots of it with multisnap snapshot {}\n",
+            path.display(),
+            device.name
+        ))?;
+    }
+    Ok(Code::Good)
+}
+
+/// A mapped device as it is.
+struct Device {
+    name: String,
+    dev: Dev,
+    table: Vec<Target>,
+    sectors: u64,
+}
+
+impl Device {
+    /// Looks at the device, and whether it can be put under.
+    fn look(control: &Control, path: &Path, dev: Dev) -> Result<Self, Failure> {
+        let failure = |what: &str, then: String| Err(Failure::new(path, what, then));
+        let Some(name) = hidden::mapped_name(dev) else {
+            let then = "start it under another name: multisnap start ORIGIN STORE";
+            return failure("is no mapped device", then.into());
+        };
+        let failed = |e| Failure::io(path, "cannot be looked at", &e);
+        let info = control.info(&name).map_err(failed)?;
+        let table = control.targets(&name).map_err(failed)?;
+        if table.iter().any(|target| target.kind == line::ORIGIN) {
+            let then = format!("see it: multisnap status {name}");
+            return failure("is under multisnapshot already", then);
+        }
+        if info.flags & (dm::SUSPENDED | dm::INACTIVE) != 0 {
+            let then = format!("end that first: dmsetup resume {name}; or: dmsetup clear {name}");
+            return failure("is suspended, or has another table loaded", then);
+        }
+        if info.flags & dm::READ_ONLY != 0 {
+            let then = "make it writable first; for a logical volume: lvchange -prw";
+            return failure("is read-only", then.into());
+        }
+        if let Some(other) = table.iter().find(|t| !SIMPLE.contains(&t.kind.as_str())) {
+            let what = format!(
+                "has a table of {}, of which there can be no second",
+                other.kind
+            );
+            let then = "stop using it, and start it under another name: multisnap start";
+            return failure(&what, then.into());
+        }
+        if table.is_empty() {
+            return failure("has no table", "load one, or say another device".into());
+        }
+        if !line::is_device_name(&hidden::name_for(&name)) {
+            return failure(
+                "has a name that is too long",
+                "give it a shorter one".into(),
+            );
+        }
+        let sectors = table.iter().map(|target| target.len).sum();
+        Ok(Self {
+            name,
+            dev,
+            table,
+            sectors,
+        })
+    }
+
+    /// Makes the origin, and gives the device its new table.
+    fn put(
+        &self,
+        control: &Control,
+        args: &Args,
+        store: Dev,
+        header: &Header,
+        log: &mut Log,
+    ) -> Result<OriginLine, Failure> {
+        let origin = hidden::name_for(&self.name);
+        hidden::remove_left(control, &origin)?;
+        let uuid = hidden::uuid_for(&header.uuid);
+        let made = control.create(&origin, &uuid, &self.table, false, node::NO_LINKS);
+        let number = made.map_err(|e| because(log, &origin, "cannot be made", &e, SEE_LOG))?;
+        let result = args
+            .options
+            .line(number, store, header)
+            .and_then(|mut line| {
+                if is_written(control, &self.name, self.dev) {
+                    line.generic.push("origin-written".to_owned());
+                    if header.next_id > 1 {
+                        out::warn(&format!(
+                            "{} was in use without multisnapshot: snapshots made before lose what \
+                         they still share with it",
+                            self.name
+                        ));
+                    }
+                }
+                self.swap(control, &line, args, log)?;
+                Ok(line)
+            });
+        if result.is_err() {
+            let _ = hidden::remove(control, &origin);
+        }
+        result
+    }
+
+    fn swap(
+        &self,
+        control: &Control,
+        line: &OriginLine,
+        args: &Args,
+        log: &mut Log,
+    ) -> Result<(), Failure> {
+        let swap = Swap::begin(control, &self.name, Duration::from_secs(args.timeout));
+        let result = swap.to(&[line.target(self.sectors)]);
+        let kind = swap.kind();
+        if !swap.is_suspended() {
+            match (&result, kind.as_deref()) {
+                (Ok(()), Some(line::ORIGIN)) => return Ok(()),
+                (Ok(()), _) => {
+                    let what = "got another table from somebody else; nothing is changed";
+                    return Err(Failure::new(&args.device, what, "say it again"));
+                }
+                (Err(_), _) => {}
+            }
+        } else if kind.as_deref() == Some(line::ORIGIN) {
+            // It is live and could not be started. Nobody has written anything.
+            let out = line::out_target(line.origin, self.sectors);
+            let back = swap.to(&[out]).and_then(|()| swap.to(&self.table));
+            if back.is_err() || swap.is_suspended() {
+                let what = "could not be put under, and not get its old table back either";
+                let then = format!("restart the machine, or: dmsetup info {}", self.name);
+                return Err(Failure::new(&args.device, what, then));
+            }
+        } else {
+            let _ = swap.resume();
+        }
+        let stopped = swap.stopped();
+        drop(swap);
+        let e = result
+            .err()
+            .unwrap_or_else(|| std::io::ErrorKind::Other.into());
+        if e.raw_os_error() == Some(libc::EINTR) {
+            let what = match stopped {
+                true => "is not under multisnapshot: a signal came; nothing is changed".to_owned(),
+                false => format!(
+                    "is not under multisnapshot: I/O that is under way did not end in {} s; \
+                     nothing is changed",
+                    args.timeout
+                ),
+            };
+            let then = "say it again, or wait longer: --timeout 600";
+            return Err(Failure::new(&args.device, what, then));
+        }
+        let doing = "cannot be put under multisnapshot";
+        Err(because(log, &self.name, doing, &e, SEE_LOG))
+    }
+}
+
+/// Whether a device may have been written since it was made: it is open, or has counted writes.
+fn is_written(control: &Control, name: &str, dev: Dev) -> bool {
+    let is_open = || !control.info(name).is_ok_and(|info| info.open == 0);
+    // Who only looks at it, as udev does, is gone in a moment.
+    let mut patience = 15;
+    while is_open() {
+        if patience == 0 {
+            return true;
+        }
+        patience -= 1;
+        sleep(Duration::from_millis(200));
+    }
+    let about = PathBuf::from(format!("/sys/dev/block/{dev}"));
+    let counts = fs::read_to_string(about.join("queue/iostats"));
+    let stat = fs::read_to_string(about.join("stat")).unwrap_or_default();
+    !counts.is_ok_and(|on| on.trim() == "1") || !counts_no_writes(&stat)
+}
+
+/// Whether the counters of a device tell of no write and no discard.
+fn counts_no_writes(stat: &str) -> bool {
+    let count: Vec<&str> = stat.split_ascii_whitespace().collect();
+    count.get(4) == Some(&"0") && count.get(11) == Some(&"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counts_no_writes;
+
+    #[test]
+    fn counters_tell_of_writes() {
+        let stat = "  100  0  800  12  0  0  0  0  0  12  12  0  0  0  0  0  0\n";
+        assert!(counts_no_writes(stat));
+        for place in [4, 11] {
+            let mut words: Vec<&str> = stat.split_ascii_whitespace().collect();
+            words[place] = "1";
+            assert!(!counts_no_writes(&words.join(" ")));
+        }
+        assert!(!counts_no_writes(""));
+    }
+}
