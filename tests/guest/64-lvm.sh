@@ -1,0 +1,191 @@
+#!/bin/bash
+# Logical volumes of a real LVM: put under multisnapshot and taken out while a file system on
+# them is mounted and written; what LVM does to one that is under; and its words for all of it.
+# timeout: 400
+. ./lib.sh
+plan 84
+
+export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
+mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
+cat > $LVM_SYSTEM_DIR/lvm.conf <<'END'
+devices { types = [ "nullb", 16 ] use_devicesfile = 0 obtain_device_list_from_udev = 0 }
+activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
+backup { backup = 0 archive = 0 }
+global { use_lvmpolld = 0 }
+END
+lvm() { multisnap-lvm "$@"; }
+kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
+state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }
+under='multisnapshot Active:Live'
+lv_size() { lvs --noheadings --nosuffix --units s -o lv_size "$1" | tr -d ' '; }
+finish_lvm() {
+	local rc=$?
+	[ ! -e /tmp/writer ] || { rm -f /tmp/writer; wait; }
+	umount /mnt/* 2> /dev/null
+	for name in $(dmsetup ls 2> /dev/null | awk '$1 != "No" { print $1 }'); do
+		case $(kind "$name") in multisnap*) dmsetup remove "$name" ;; esac
+	done
+	vgchange -qq -an vg 2> /dev/null
+	(exit "$rc")
+	at_exit
+}
+trap finish_lvm EXIT
+
+for pv in a b c; do make_nullblk pv$pv 96; done
+modprobe -a dm-mirror dm-multisnapshot
+ok "a volume group on three disks" vgcreate -qq vg /dev/pva /dev/pvb /dev/pvc
+# More than one disk holds: a table of two targets.
+lvcreate -qq -y -L 120M -n home vg
+lvcreate -qq -y -L 16M -n small vg
+is "with a volume on two of them" "$(dmsetup table vg-home | wc -l)" 2
+mkfs.ext4 -q /dev/vg/home
+mkdir -p /mnt/home /mnt/snap
+mount /dev/vg/home /mnt/home
+echo one > /mnt/home/file
+
+# A writer that notes what it was told to be on the disk.
+touch /tmp/writer
+writer() {
+	local n=0
+	while [ -e /tmp/writer ]; do
+		n=$((n + 1))
+		echo "number $n" > "/mnt/home/n$((n % 50))" && sync "/mnt/home/n$((n % 50))" || return
+		echo $n > /tmp/written
+	done
+}
+written() { cat /tmp/written; }
+goes_on() {
+	local was
+	was=$(written)
+	within 20 eval "[ \"\$(cat /tmp/written)\" -gt $((was + 2)) ]"
+}
+writer & writer=$!
+within 10 test -s /tmp/written
+
+# --- the three forms -----------------------------------------------------------
+like "a snapshot needs a store" "$(lvm lvcreate -s -n before vg/home 2>&1)" "has no store yet: .*-L"
+like "and -s" "$(lvm lvcreate -L 1G vg/home 2>&1)" "say -s"
+ok "-L makes the store" lvm lvcreate -s -L 32M vg/home
+is "as a volume of the group" "$(lv_size vg/home-msstore)" 65536
+is "the origin is under" "$(state vg-home)" "$under"
+is "its origin has the two targets" "$(kind vg-home-msorigin) $(dmsetup table vg-home-msorigin | wc -l)" "linear 2"
+like "which has a uuid of ours" "$(dmsetup info -c --noheadings -o uuid vg-home-msorigin)" '^MSNAP-[0-9a-f]{32}-origin$'
+like "the device has LVM's still" "$(dmsetup info -c --noheadings -o uuid vg-home)" '^LVM-'
+ok "the file system is written as before" goes_on
+like "a second store is refused" "$(lvm lvcreate -s -L 32M vg/home 2>&1)" "has a store already"
+ok "-n makes a snapshot" lvm lvcreate -s -n before vg/home
+like "which has a device" "$(dmsetup info -c --noheadings -o uuid vg-before)" '^MSNAP-[0-9a-f]{32}-1$'
+echo two > /mnt/home/file
+sync /mnt/home/file
+ok "where LVM would have it" mount -o ro,noload /dev/vg/before /mnt/snap
+is "with what was" "$(cat /mnt/snap/file)" one
+umount /mnt/snap
+like "the same name is refused" "$(lvm lvcreate -s -n before vg/home 2>&1)" "vg/before is there already"
+like "and that of a volume" "$(lvm lvcreate -s -n small vg/home 2>&1)" "is a logical volume"
+ok "-L with -n does both" lvm lvcreate -s -L12M --snapshotstore smallstore -n first vg/small
+is "the store has its name" "$(lv_size vg/smallstore)" 24576
+like "-L is ignored by the next" "$(lvm lvcreate -s -L 1G -n second vg/small 2>&1)" "-L|1G is ignored"
+list=$(lvm lvs)
+like "the list has a store with its use" "$list" "home-msstore +vg +32.00m +home +[0-9.]+"
+like "and snapshots" "$list" "first +vg +16.00m +small +1 +2"
+is "of one volume if asked" "$(lvm lvs vg/smallstore | grep -c small)" 3
+
+# --- what LVM does to one that is under ------------------------------------------
+sum=$(checksum /dev/mapper/vg-before)
+same() { [ "$(state vg-home)" = "$under" ] && [ "$(checksum /dev/mapper/vg-before)" = "$sum" ]; }
+refused() { # <what> <command>...
+	local what=$1 rc=0
+	shift
+	"$@" > /tmp/out 2>&1 || rc=$?
+	is "$what is refused" "$((rc != 0))" 1
+	ok "and nothing has changed" same
+}
+size=$(lv_size vg/home)
+refused "lvchange --refresh" lvchange --refresh vg/home
+refused "lvextend" lvextend -qq -L +8M vg/home
+is "the volume is as large as it was" "$(lv_size vg/home)" "$size"
+refused "pvmove" pvmove -i 1 -n vg/home /dev/pva /dev/pvc
+pvmove --abort > /tmp/out 2>&1
+is "and leaves none behind" "$(lvs --noheadings -a -o lv_name vg | grep -c pvmove)" 0
+ok "and nothing has changed" same
+ok "vgchange -ay changes nothing" vgchange -qq -ay vg
+ok "indeed" same
+refused "vgchange --refresh" vgchange -qq --refresh vg
+refused "lvchange -an of one in use" lvchange -qq -an vg/home
+refused "lvremove of one in use" lvremove -qq -f vg/home
+ok "the writer goes on" goes_on
+ok "a store is an ordinary volume, and grows" lvextend -qq -L +8M vg/home-msstore
+like "which multisnap notes" "$(multisnap grow vg-home)" "store: .* was"
+is "a further snapshot" "$(multisnap snapshot /dev/vg/home)" 2
+
+# --- out and in again, mounted ----------------------------------------------------
+like "out is refused with snapshots" "$(multisnap out vg-home 2>&1)" "has 2 snapshots, which would lose .*--lose-snapshots"
+ok "and nothing has changed" same
+write_file() { dd if=/dev/urandom of=/mnt/home/big bs=1M count=4 conv=fsync status=none; }
+write_file
+ok "out it is" multisnap out vg-home --lose-snapshots
+is "with its own table" "$(state vg-home) $(dmsetup table vg-home | wc -l)" "linear Active:Live 2"
+is "and nothing left" "$(dmsetup ls | grep -c 'msorigin\|vg-before')" 1
+ok "the writer goes on" goes_on
+ok "LVM's refresh works" lvchange --refresh vg/home
+ok "and lvextend" lvextend -qq -L +8M vg/home
+ok "and pvmove" pvmove -qq -i 1 -n vg/home /dev/pvb /dev/pvc
+sum=$(dd if=/mnt/home/big bs=1M status=none | cksum)
+dmesg_mark
+said=$(multisnap under /dev/vg/home /dev/vg/home-msstore 2>&1)
+is "in again" "$(state vg-home)" "$under"
+like "and it is said what that means" "$said" "was in use without multisnapshot: snapshots made before lose"
+is "which is not told twice" "$(our_lines | grep -c 'lost what')" 1
+is "the snapshots exist" "$(ms_status vg-home ids)" 1-2
+multisnap activate vg-home 1 --device vg-before > /dev/null
+fails_with "what they shared is lost" EIO dd if=/dev/mapper/vg-before of=/tmp/out bs=4k iflag=direct skip=20000 count=1
+multisnap deactivate vg-home
+is "a snapshot of now" "$(multisnap snapshot vg-home --name now)" 3
+write_file
+mount -o ro,noload "$(multisnap activate vg-home now)" /mnt/snap
+is "has what is there now" "$(dd if=/mnt/snap/big bs=1M status=none | cksum)" "$sum"
+umount /mnt/snap
+ok "the writer goes on" goes_on
+rm /tmp/writer
+ends_well "and has met no error" "$writer"
+n=$(written)
+is "what it wrote is there" "$(cat "/mnt/home/n$((n % 50))")" "number $n"
+
+# --- not in use -----------------------------------------------------------------
+multisnap deactivate vg-small
+write_pattern /dev/vg/small 0 1024 1
+is "a snapshot of the small one" "$(multisnap snapshot vg-small --name third)" 3
+write_pattern /dev/vg/small 0 64 2
+ok "it is stopped" multisnap stop vg-small
+is "which leaves nothing" "$(dmsetup ls | grep -c '^vg-small[^s]')" 0
+ok "then LVM makes it larger" lvextend -qq -L +4M vg/small
+ok "and activates it" lvchange -qq -ay vg/small
+dmesg_mark
+ok "it is put under" multisnap under /dev/vg/small /dev/vg/smallstore
+is "and nothing is lost" "$(our_lines)" ""
+is "it is larger" "$(sectors /dev/vg/small) $(dmsetup table vg-small | cut -d' ' -f2)" "40960 40960"
+snap_sectors=32768
+multisnap activate vg-small third > /dev/null
+ok "and the snapshot right" check_pattern /dev/mapper/vg-small-3 0 1024 1
+multisnap deactivate vg-small
+# Its device goes without us: the snapshots know by what they see.
+lvchange -qq -an vg/small
+is "LVM deactivates it" "$(dmsetup ls | grep -c '^vg-small[^s]')" 1
+lvchange -qq -ay vg/small
+write_pattern /dev/vg/small 0 64 9
+multisnap under /dev/vg/small /dev/vg/smallstore 2> /dev/null > /dev/null
+is "what it held is lost after a write without us" "$(ms_status vg-small ids) $(our_lines | grep -c 'was written while')" "1-3 1"
+
+# --- removed ----------------------------------------------------------------------
+like "a store with snapshots is kept" "$(lvm lvremove vg/smallstore 2>&1)" "holds snapshots .* say -f"
+ok "a snapshot is removed by name" lvm lvremove vg/first
+like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
+ok "a store is removed by force" lvm lvremove -f vg/smallstore
+is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
+umount /mnt/home
+ok "the other one as well" lvm lvremove -f vg/home-msstore
+is "and its origin is plain" "$(state vg-home)" "linear Active:Live"
+ok "its file system is sound" e2fsck -fn /dev/vg/home
+ok "the group goes" vgremove -qq -f vg
+for pv in a b c; do pvremove -qq /dev/pv$pv; done
+cleanup
