@@ -37,7 +37,7 @@ ok "nothing has changed" check_pattern /dev/mapper/s1 0 1024 1
 # While it is in use: every write gets through, by one table or the other.
 write_on() {
 	local n
-	for n in $(seq 100); do
+	for n in $(seq 30); do
 		pattern 2048 8 "$n" | dd of=/dev/mapper/ms bs=4k iflag=fullblock oflag=direct seek=256 conv=notrunc status=none || return
 	done
 }
@@ -48,7 +48,7 @@ ok "it is taken out under a writer" dmsetup resume ms
 is "the target is another" "$(kind ms)" multisnap-out
 like "and one line tells of the loss" "$(our_lines)" "origin .* is not under multisnapshot any more: its snapshots have lost"
 ends_well "the writer has met no error" "$writer"
-ok "what it wrote last is on the origin" check_pattern /dev/o 2048 8 100
+ok "what it wrote last is on the origin" check_pattern /dev/o 2048 8 30
 fails_with "a snapshot says EIO" EIO dd if=/dev/mapper/s1 of=/tmp/o bs=4k count=1 iflag=direct
 ok "it is suspended and resumed" eval "dmsetup suspend ms && dmsetup resume ms"
 dmsetup reload ms --table "$linear"
@@ -63,7 +63,7 @@ is "no id has gone" "$(ms_status ms ids)" 1
 ok "what the store holds is right" check_pattern /dev/mapper/s1 0 64 1
 lost "what the origin held is lost"
 is "a new snapshot is whole" "$(take_snapshot ms > /dev/null; make_snap s2 /dev/o 2 &&
-	check_pattern /dev/mapper/s2 4096 64 3 && check_pattern /dev/mapper/s2 2048 8 100 && echo whole)" whole
+	check_pattern /dev/mapper/s2 4096 64 3 && check_pattern /dev/mapper/s2 2048 8 30 && echo whole)" whole
 
 # Without snapshots nothing is said.
 dmsetup remove s1; dmsetup remove s2

@@ -13,23 +13,36 @@ use std::{fs, io, path::PathBuf, thread::sleep, time::Duration};
 /// What its name has behind that of the device.
 const SUFFIX: &str = "-msorigin";
 
-/// What its uuid has behind that of the store.
+/// What its uuid has behind that of the store, or behind that of a logical volume.
 const UUID_SUFFIX: &str = "-origin";
+
+/// How the uuid of a logical volume begins.
+const LVM: &str = "LVM-";
 
 /// Its name, for a device of this name.
 pub fn name_for(device: &str) -> String {
     format!("{device}{SUFFIX}")
 }
 
-/// Its uuid, for this store.
-pub fn uuid_for(store: &[u8; 16]) -> String {
-    line::uuid(store) + UUID_SUFFIX
+/// Its uuid, for a device with this uuid, and this store. With that of a logical volume in front, LVM
+/// takes it for a part of the volume, which it is: it removes it with the volume's own device, and
+/// does not wonder what stands between that and its disks.
+pub fn uuid_for(device: &str, store: &[u8; 16]) -> String {
+    match device.starts_with(LVM) {
+        true => format!("{device}{SUFFIX}"),
+        false => line::uuid(store) + UUID_SUFFIX,
+    }
+}
+
+/// Whether it has such a uuid.
+fn is_ours(uuid: &str) -> bool {
+    uuid.starts_with(LVM) && uuid.ends_with(SUFFIX)
+        || line::store_of(uuid).is_some() && uuid.ends_with(UUID_SUFFIX)
 }
 
 /// Its name, if this is the number of one.
 pub fn name_at(dev: Dev) -> Option<String> {
-    let uuid = about(dev, "uuid")?;
-    (line::store_of(&uuid).is_some() && uuid.ends_with(UUID_SUFFIX)).then(|| about(dev, "name"))?
+    is_ours(&about(dev, "uuid")?).then(|| about(dev, "name"))?
 }
 
 /// The name of a mapped device.
@@ -73,4 +86,29 @@ pub fn remove(control: &Control, name: &str) -> io::Result<()> {
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_tell_what_it_is() {
+        let store = [0xab; 16];
+        let volume = format!("LVM-{}", "a".repeat(64));
+        let of_volume = uuid_for(&volume, &store);
+        assert_eq!(of_volume, volume.clone() + "-msorigin");
+        let other = uuid_for("CRYPT-x", &store);
+        assert_eq!(other, line::uuid(&store) + "-origin");
+        assert!(is_ours(&of_volume) && is_ours(&other));
+        for not in [
+            &volume,
+            "",
+            "MSNAP-origin",
+            "x-msorigin",
+            &line::uuid(&store),
+        ] {
+            assert!(!is_ours(not), "{not}");
+        }
+    }
 }

@@ -99,6 +99,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
 struct Device {
     name: String,
     dev: Dev,
+    uuid: String,
     table: Vec<Target>,
     sectors: u64,
 }
@@ -147,6 +148,7 @@ impl Device {
         Ok(Self {
             name,
             dev,
+            uuid: info.uuid,
             table,
             sectors,
         })
@@ -163,7 +165,7 @@ impl Device {
     ) -> Result<OriginLine, Failure> {
         let origin = hidden::name_for(&self.name);
         hidden::remove_left(control, &origin)?;
-        let uuid = hidden::uuid_for(&header.uuid);
+        let uuid = hidden::uuid_for(&self.uuid, &header.uuid);
         let made = control.create(&origin, &uuid, &self.table, false, node::NO_LINKS);
         let number = made.map_err(|e| because(log, &origin, "cannot be made", &e, SEE_LOG))?;
         let result = args
