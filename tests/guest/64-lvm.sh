@@ -51,6 +51,7 @@ writer() {
 		n=$((n + 1))
 		echo "number $n" > "/mnt/home/n$((n % 50))" && sync "/mnt/home/n$((n % 50))" || return
 		echo $n > /tmp/written
+		sleep 0.1
 	done
 }
 written() { cat /tmp/written; }
@@ -93,7 +94,7 @@ like "and snapshots" "$list" "first +vg +16.00m +small +1 +2"
 is "of one volume if asked" "$(lvm lvs vg/smallstore | grep -c small)" 3
 
 # --- what LVM does to one that is under ------------------------------------------
-part() { dd if=/dev/mapper/vg-before bs=1M count=8 iflag=direct status=none | cksum; }
+part() { dd if=/dev/mapper/vg-before bs=1M count=4 iflag=direct status=none | cksum; }
 sum=$(part)
 same() { [ "$(state vg-home)" = "$under" ] && [ "$(part)" = "$sum" ]; }
 refused() { # <what> <command>...
