@@ -10,10 +10,10 @@ use crate::{
 };
 use std::{fs, io, path::PathBuf, thread::sleep, time::Duration};
 
-/// What its name has behind that of the device.
+/// What its name has behind that of the device, and its uuid behind that of a logical volume.
 const SUFFIX: &str = "-msorigin";
 
-/// What its uuid has behind that of the store, or behind that of a logical volume.
+/// What its uuid has behind that of the store.
 const UUID_SUFFIX: &str = "-origin";
 
 /// How the uuid of a logical volume begins.
