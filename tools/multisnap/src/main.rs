@@ -18,6 +18,7 @@ mod failure;
 mod losses;
 mod online;
 mod out;
+mod page;
 mod pages;
 mod progress;
 mod records;

@@ -4,19 +4,15 @@
 
 use crate::{
     failure::{Code, Failure},
-    out,
+    out, page,
 };
 use clap::Command;
 use clap_complete::Shell;
-use clap_mangen::Man;
-use std::{
-    fs::File,
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 /// What `completion` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap completion bash")]
 pub struct CompletionArgs {
     /// The shell.
     shell: Shell,
@@ -42,34 +38,22 @@ pub fn completion(args: &CompletionArgs, command: Command) -> Result<Code, Failu
 pub fn man(args: &ManArgs, command: Command) -> Result<Code, Failure> {
     let mut command = shown(command).disable_help_subcommand(true);
     command.build();
-    for one in command.get_subcommands().chain([&command]) {
-        let page = Man::new(one.clone())
-            .section("8")
-            .source("multisnapshot")
-            .manual("System Administration");
-        let path = args.folder.join(page.get_filename());
-        write(&page, &path).map_err(|e| Failure::io(&path, "cannot be written", &e))?;
+    let write = |name: &str, text: String| {
+        let path = args.folder.join(name);
+        fs::write(&path, text).map_err(|e| Failure::io(&path, "cannot be written", &e))
+    };
+    write("multisnap.8", page::all(&command))?;
+    for one in command.get_subcommands() {
+        write(
+            &format!("multisnap-{}.8", one.get_name()),
+            page::one(&command, one),
+        )?;
     }
     Ok(Code::Good)
 }
 
-/// What each page ends with.
-const END: &str = r#".SH "EXIT STATUS"
-0: all is well. 1: the store is damaged, or something is lost. 2: it cannot be done; one line on
-standard error says why, and what to do. 3: sound, but not stopped in good order (check only).
-.SH "SEE ALSO"
-multisnap(8), dmsetup(8), Documentation/multisnap.rst
-"#;
-
-fn write(page: &Man, path: &Path) -> io::Result<()> {
-    let mut text = Vec::new();
-    page.render(&mut text)?;
-    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA", ".SH NOTES");
-    File::create(path)?.write_all((text + END).as_bytes())
-}
-
 /// The command without what people do not say.
-fn shown(command: Command) -> Command {
+pub fn shown(command: Command) -> Command {
     let (all, subs) = (command.clone(), command.get_subcommands());
     let visible = subs.filter(|sub| !sub.is_hide_set()).cloned();
     let root = Command::new("multisnap")

@@ -53,11 +53,11 @@ fn pages_are_written() {
     let path = folder.path("");
     multisnap(&["man", &path.display().to_string()]).ends(0);
     let page = std::fs::read_to_string(folder.path("multisnap-snapshot.8")).unwrap();
-    for part in [".TH multisnap-snapshot 8", "timeout", "freeze"] {
+    for part in [".TH MULTISNAP\\-SNAPSHOT 8", "\\-\\-timeout", "freeze"] {
         assert!(page.contains(part), "{part}");
     }
     let all = std::fs::read_to_string(folder.path("multisnap.8")).unwrap();
-    assert!(all.contains("Exit status") && all.contains("prune"));
+    assert!(all.contains("EXIT STATUS") && all.contains("multisnap\\-prune"));
     assert!(!folder.path("multisnap-thaw.8").exists());
     multisnap(&["man", "/nowhere"]).ends(2);
     for shell in ["bash", "zsh", "fish"] {
