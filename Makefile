@@ -2,7 +2,7 @@
 # Each target is a script of its own.  KDIR=<prepared kernel tree> builds for
 # another kernel than the newest of the distribution; CLIPPY=1 checks instead.
 
-.PHONY: module format lint host-check fuzz guest-check check soak demo bench clean
+.PHONY: module format lint host-check fuzz guest-check check soak demo bench deb clean
 
 module:
 	@KDIR='$(KDIR)' RUSTC='$(RUSTC)' CLIPPY='$(CLIPPY)' scripts/module
@@ -33,6 +33,9 @@ demo: module
 
 bench:
 	@tests/bench/run
+
+deb:
+	@scripts/deb
 
 clean:
 	rm -rf build dm-multisnapshot.ko

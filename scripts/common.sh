@@ -95,3 +95,26 @@ forget() {
 
 # What the outcome of a cached step depends on, as a short name.
 key() { sha256sum | cut -c 1-12; }
+
+in_root() { "$top/scripts/in-root" "$@"; }
+
+# rule <what> <command>...: a test.  The command must succeed; what it prints is the reason.
+passed=0 failed=0
+rule() {
+	local what=$1 output rc=0
+	shift
+	output=$("$@" 2>&1) || rc=$?
+	if [ "$rc" -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok - $what"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $what (status $rc)"
+		echo "${output//$'\n'/$'\n'    }"
+	fi
+}
+# The last line of a check.
+counts() {
+	echo "$passed passed, $failed failed"
+	[ "$failed" -eq 0 ]
+}
