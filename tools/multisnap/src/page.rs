@@ -68,6 +68,8 @@ fn words(name: &str) -> Option<&'static str> {
     Some(match name {
         "create" => include_str!("../man/create.man"),
         "start" => include_str!("../man/start.man"),
+        "under" => include_str!("../man/under.man"),
+        "out" => include_str!("../man/out.man"),
         "stop" => include_str!("../man/stop.man"),
         "snapshot" => include_str!("../man/snapshot.man"),
         "list" => include_str!("../man/list.man"),
