@@ -48,8 +48,8 @@ make_disk() {
 echo 0 > $debug/fail_page_alloc/min-order
 echo N > $debug/fail_page_alloc/ignore-gfp-highmem
 
-make_disk o 8
-make_disk s 32
+make_disk o 4
+make_disk s 8
 rc=0
 output=$(python3 faults.py /dev/o /dev/s "$(sectors /dev/o)" "$type" 2>&1) || rc=$?
 diag "$output"

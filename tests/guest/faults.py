@@ -17,6 +17,8 @@ def each(what, call, undo=None, allowed=()):
     """Calls with a fault at each place, until there was none to fail."""
     failed = 0
     for n in range(1, 2000):
+        if n % 100 == 0:
+            print(f'{what}: {n} so far', flush=True)
         with open(nth, 'w') as file:
             file.write(str(n))
         error = None
