@@ -140,6 +140,7 @@ extern "C" {
     pub(super) fn ms_target_name(ti: *mut TargetInstance, name: *mut c_char) -> c_int;
     pub(super) fn ms_target_event(ti: *mut TargetInstance);
     pub(super) fn ms_target_removing(ti: *mut TargetInstance) -> bool;
+    pub(super) fn ms_target_disk_ro(ti: *mut TargetInstance) -> bool;
     pub(super) fn ms_get_device(
         ti: *mut TargetInstance,
         path: *const c_char,

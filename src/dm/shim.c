@@ -158,6 +158,12 @@ bool ms_target_removing(struct dm_target *ti)
 	return false;
 }
 
+/* A table that takes the place of another has said whether the disk can be written by then. */
+bool ms_target_disk_ro(struct dm_target *ti)
+{
+	return get_disk_ro(dm_disk(dm_table_get_md(ti->table)));
+}
+
 int ms_get_device(struct dm_target *ti, const char *path, bool write,
 		  struct dm_dev **dev)
 {

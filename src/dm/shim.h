@@ -90,6 +90,7 @@ u32 ms_target_dev(struct dm_target *ti);
 int ms_target_name(struct dm_target *ti, char *name);
 void ms_target_event(struct dm_target *ti);
 bool ms_target_removing(struct dm_target *ti);
+bool ms_target_disk_ro(struct dm_target *ti);
 int ms_get_device(struct dm_target *ti, const char *path, bool write,
 		  struct dm_dev **dev);
 struct block_device *ms_dm_dev_bdev(struct dm_dev *dev);

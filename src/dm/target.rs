@@ -345,6 +345,13 @@ impl TargetRef {
         self.with(true, |ti| unsafe { ffi::ms_target_removing(ti) })
     }
 
+    /// Whether the mapped device cannot be written, whatever its table is by now; `false` if the
+    /// target is gone.
+    pub(crate) fn is_disk_read_only(&self) -> bool {
+        // SAFETY: As in `event()`.
+        self.with(false, |ti| unsafe { ffi::ms_target_disk_ro(ti) })
+    }
+
     /// Whether the destructor has not run.
     pub(crate) fn is_live(&self) -> bool {
         self.with(false, |_| true)

@@ -458,9 +458,10 @@ impl OriginTarget {
         engine.close();
         let shared = &engine.shared;
         // The clean mark says: the origin is as it was when we last saw it. If another table has
-        // taken our place, it may have been written since.
+        // taken our place, it may have been written since, unless that one is read-only.
         let mut clean = None;
-        if self.handle.is_being_removed() && !shared.read_only {
+        let unwritten = self.handle.is_being_removed() || self.handle.is_disk_read_only();
+        if unwritten && !shared.read_only {
             let sectors = engine.with_store(|s| s.geometry().origin_sectors);
             let flushed = shared.origin.flush();
             clean = flushed

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
-    device::{BlockDev, TableDevice},
+    device::{BlockDev, Mode, TableDevice},
     noio::NoIo,
     target::{
         Args,
@@ -44,6 +44,8 @@ pub(crate) struct OutTarget {
     name: Name,
     origin: TableDevice,
     device: BlockDev,
+    /// It passes writes; else nothing is lost by it.
+    writable: bool,
     /// The table has been live.
     is_out: Atomic<bool>,
 }
@@ -98,7 +100,9 @@ impl OutTarget {
         let Some(engine) = self.user.engine() else {
             return;
         };
-        if engine.shared.live_ids() == 0 {
+        // What cannot be written goes on as it is; the last table that goes then leaves the store in
+        // good order.
+        if engine.shared.live_ids() == 0 || !self.writable {
             return;
         }
         let (name, origin) = (&self.name, self.origin.dev());
@@ -161,6 +165,7 @@ impl Target for OutTarget {
             name,
             origin,
             device,
+            writable: mode == Mode::ReadWrite,
             is_out: Atomic::new(false),
         };
         this.check(&this.user.control.lock())?;
@@ -171,6 +176,7 @@ impl Target for OutTarget {
         let sector = bio.sector();
         match bio.op() {
             Op::Other => bio.end(Status::NOTSUPP),
+            Op::Write | Op::Discard | Op::WriteZeroes if !self.writable => bio.end(Status::IOERR),
             _ => bio.remap(&self.device, sector),
         }
     }

@@ -3,7 +3,7 @@
 # origin is gone, a file system that stays mounted.
 # cpus: 2
 . ./lib.sh
-plan 42
+plan 44
 
 make_small 16 64 32
 write_pattern /dev/mapper/ms 0 1024 1
@@ -83,6 +83,21 @@ make_ms ms /dev/o /dev/s 32
 make_snap s1 /dev/o 1
 fails_with "and stays so" EIO dd if=/dev/mapper/s1 of=/tmp/out bs=4k count=1 skip=1000 iflag=direct
 is "a new snapshot is whole" "$(take_snapshot ms > /dev/null; make_snap s3 /dev/o 3 && check_pattern /dev/mapper/s3 164 800 1 && echo whole)" whole
+cleanup
+
+# Another table takes its place; "multisnap check" tells how the store was left: 0 is in good
+# order, 3 is not.
+make_small 16 64 32
+write_pattern /dev/mapper/ms 0 64 1
+left() {
+	dmsetup reload ms "$@" --table "0 $(sectors /dev/o) multisnap-out /dev/o" && dmsetup resume ms
+	multisnap check /dev/s > /dev/null
+	echo $?
+	dmsetup remove ms
+}
+is "one that can be written leaves no clean mark" "$(left)" 3
+make_ms ms /dev/o /dev/s 32
+is "a read-only one does" "$(left --readonly)" 0
 cleanup
 
 # Sizes.
