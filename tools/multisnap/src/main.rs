@@ -70,6 +70,10 @@ enum Command {
     Activate(online::activate::Args),
     /// Remove devices of snapshots. The snapshots stay.
     Deactivate(online::deactivate::Args),
+    /// Start an origin, and activate snapshots, each time the machine starts.
+    Enable(online::enable::Args),
+    /// Do so no more.
+    Disable(online::disable::Args),
     /// Give a snapshot another name.
     Rename(online::rename::Args),
     /// Remove snapshots for good.
@@ -78,6 +82,9 @@ enum Command {
     Prune(online::prune::Args),
     /// Use what the devices of an origin and its store have grown by.
     Grow(online::grow::Args),
+    /// What units and rules call when the machine starts and ends.
+    #[command(hide = true)]
+    System(online::system::Args),
     #[command(hide = true)]
     Thaw(online::thaw::Args),
     /// Check everything in a store, without changing it.
@@ -111,6 +118,9 @@ fn main() -> ExitCode {
         Command::Status(args) => online::status::run(&args),
         Command::Activate(args) => online::activate::run(&args),
         Command::Deactivate(args) => online::deactivate::run(&args),
+        Command::Enable(args) => online::enable::run(&args),
+        Command::Disable(args) => online::disable::run(&args),
+        Command::System(args) => online::system::run(&args),
         Command::Rename(args) => online::rename::run(&args),
         Command::Remove(args) => online::remove::run(&args),
         Command::Prune(args) => online::prune::run(&args),

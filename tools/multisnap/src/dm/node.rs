@@ -24,8 +24,11 @@ pub const NO_LINKS: u32 = 0x04 | 0x08;
 /// The change was made by somebody who knows these rules.
 const PRIMARY_SOURCE: u32 = 0x40;
 
-/// How long udev is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long udev is waited for to make a name. When the machine starts it has much to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same for a name that is to go.
+const PATIENCE_AT_END: Duration = Duration::from_secs(5);
 
 /// The cookie that carries these flags and no semaphore.
 pub fn cookie(rules: u32) -> u32 {
@@ -87,7 +90,7 @@ pub fn appears(name: &str, dev: Dev) -> io::Result<()> {
 /// Sees to it that the name of a device that was removed is gone.
 pub fn vanishes(name: &str, dev: Dev) {
     let path = path(name);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE_AT_END;
     while has_udev() && fs::symlink_metadata(&path).is_ok() && Instant::now() < end {
         sleep(Duration::from_millis(20));
     }
@@ -108,6 +111,92 @@ pub fn show(dev: Dev) -> String {
         .lines()
         .find_map(|line| line.strip_prefix("DEVNAME="));
     name.map_or_else(|| dev.to_string(), |name| format!("/dev/{name}"))
+}
+
+/// A place where a device is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The folder.
+    pub place: String,
+    /// Whether the file system can be written.
+    pub writable: bool,
+}
+
+/// Whether there is such a mount of a device, or of what is made of it.
+pub fn any_mount(dev: Dev, is: &dyn Fn(&Mount) -> bool) -> bool {
+    fn look(dev: Dev, is: &dyn Fn(&Mount) -> bool, depth: u32) -> bool {
+        let deeper = |holder| depth > 0 && look(holder, is, depth - 1);
+        mounts(dev).iter().any(is) || holders(dev).into_iter().any(deeper)
+    }
+    look(dev, is, 8)
+}
+
+/// Whether the system itself runs from a device, so that it is in use until the end.
+pub fn carries_system(dev: Dev) -> bool {
+    any_mount(dev, &|mount| ["/", "/usr"].contains(&&*mount.place))
+}
+
+/// Where a device is mounted.
+pub fn mounts(dev: Dev) -> Vec<Mount> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is = |source: &str| source.starts_with("/dev/") && dev_at(Path::new(source)) == Some(dev);
+    table
+        .lines()
+        .filter_map(|line| mount_of(line, dev, is))
+        .collect()
+}
+
+/// What a line of the table of mounts says of a device. Some file systems have a number of their
+/// own there, but the name of their device.
+fn mount_of(line: &str, dev: Dev, is: impl Fn(&str) -> bool) -> Option<Mount> {
+    let (first, last) = line.split_once(" - ")?;
+    let mut first = first.split(' ').skip(2);
+    let number = first.next()?;
+    let place = first.nth(1)?;
+    let mut last = last.split(' ').skip(1);
+    let source = last.next()?;
+    let options = last.next()?;
+    (number == dev.to_string() || is(source)).then(|| Mount {
+        place: place.replace("\\040", " "),
+        writable: options.split(',').next() != Some("ro"),
+    })
+}
+
+/// The devices that are made of a device.
+pub fn holders(dev: Dev) -> Vec<Dev> {
+    let folder = format!("/sys/dev/block/{dev}/holders");
+    let holders = fs::read_dir(folder).into_iter().flatten().flatten();
+    holders
+        .filter_map(|holder| {
+            let text = fs::read_to_string(holder.path().join("dev")).ok()?;
+            text.trim().parse().ok()
+        })
+        .collect()
+}
+
+/// A path to a device that means the same one when devices are found in another order, if it has
+/// one.
+pub fn steady(dev: Dev) -> Option<PathBuf> {
+    if let Ok(name) = fs::read_to_string(format!("/sys/dev/block/{dev}/dm/name")) {
+        return Some(path(name.trim()));
+    }
+    [
+        "/dev/disk/by-partuuid",
+        "/dev/disk/by-id",
+        "/dev/disk/by-path",
+    ]
+    .iter()
+    .find_map(|folder| {
+        let links = fs::read_dir(folder).into_iter().flatten().flatten();
+        let links = links.map(|link| link.path());
+        links.filter(|link| dev_at(link) == Some(dev)).min()
+    })
+}
+
+/// Has udev look at a device again.
+pub fn look_again(dev: Dev) {
+    // Without udev nobody listens, and nothing is lost.
+    let _ = fs::write(format!("/sys/dev/block/{dev}/uevent"), "change");
 }
 
 /// Who uses a device, as far as that can be seen, and how to make an end of it.
@@ -153,6 +242,34 @@ mod tests {
         let dev = |minor| Dev { major: 253, minor };
         assert_eq!(mounted_at(mounts, dev(4)).as_deref(), Some("/a b"));
         assert_eq!(mounted_at(mounts, dev(5)), None);
+    }
+
+    #[test]
+    fn mounts_tell_who_can_write() {
+        let dev = Dev {
+            major: 253,
+            minor: 4,
+        };
+        let named = |source: &str| source == "/dev/mapper/root";
+        for (line, place, writable) in [
+            (
+                "36 22 253:4 / /a\\040b rw,noatime shared:1 - ext4 /dev/x rw,errors=x",
+                "/a b",
+                true,
+            ),
+            ("36 22 253:4 / / ro - ext4 /dev/root ro", "/", false),
+            (
+                "36 22 0:40 /@ / rw - btrfs /dev/mapper/root rw,ssd",
+                "/",
+                true,
+            ),
+        ] {
+            let place = place.to_owned();
+            assert_eq!(mount_of(line, dev, named), Some(Mount { place, writable }));
+        }
+        for other in ["", "36 22 253:5 / / rw - ext4 /dev/x rw", "a - b"] {
+            assert_eq!(mount_of(other, dev, named), None);
+        }
     }
 
     #[test]

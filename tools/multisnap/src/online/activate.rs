@@ -2,7 +2,11 @@
 
 //! `multisnap activate`: makes devices of snapshots.
 
-use super::{line, need_target, rows, At};
+use super::{
+    line, need_target,
+    rows::{self, Row},
+    At,
+};
 use crate::{
     dm::node,
     failure::{Code, Failure},
@@ -68,14 +72,6 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             Some(name) => name.clone(),
             None => device_name(&volume.name, row.id),
         };
-        if !line::is_device_name(&name) {
-            let then = "say another one with --device, of letters, digits and # + - . : = @ _";
-            return Err(Failure::new(
-                Path::new(&name),
-                "can be no name of a device",
-                then,
-            ));
-        }
         let active = at.devices.of(&volume).find(|active| active.id == row.id);
         if let Some(active) = active {
             let path = node::path(&active.name);
@@ -86,21 +82,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             );
             return Err(volume.failure(what, then));
         }
-        if at.control.info(&name).is_ok() {
-            let then = "say another name: --device NAME";
-            return Err(Failure::new(
-                Path::new(&name),
-                "is the name of a device already",
-                then,
-            ));
-        }
-        let table = line::snapshot_target(volume.line.origin, row.id, row.sectors);
-        let uuid = line::snapshot_uuid(&store, row.id);
-        let made = at
-            .control
-            .create(&name, &uuid, &[table], args.read_only, node::NO_LINKS);
-        made.map_err(|e| at.failed_for(&name, "cannot be made", &e, super::SEE_LOG))?;
-        let device = node::path(&name);
+        let device = device(&mut at, &store, row, &name, args.read_only)?;
         if args.json {
             out::line(&Activated {
                 volume: &volume.name,
@@ -115,7 +97,32 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
+/// Makes the device `name` of a snapshot that is not active; where it is.
+pub fn device(
+    at: &mut At,
+    store: &[u8; 16],
+    row: &Row,
+    name: &str,
+    read_only: bool,
+) -> Result<PathBuf, Failure> {
+    let then = "say another one with --device, of letters, digits and # + - . : = @ _";
+    let bad = |what: &str| Failure::new(Path::new(name), what, then);
+    if !line::is_device_name(name) {
+        return Err(bad("can be no name of a device"));
+    }
+    if at.control.info(name).is_ok() {
+        return Err(bad("is the name of a device already"));
+    }
+    let table = line::snapshot_target(at.volume.line.origin, row.id, row.sectors);
+    let uuid = line::snapshot_uuid(store, row.id);
+    let made = at
+        .control
+        .create(name, &uuid, &[table], read_only, node::NO_LINKS);
+    made.map_err(|e| at.failed_for(name, "cannot be made", &e, super::SEE_LOG))?;
+    Ok(node::path(name))
+}
+
 /// Name of the device of a snapshot that nobody has named.
-fn device_name(volume: &str, id: SnapshotId) -> String {
+pub fn device_name(volume: &str, id: SnapshotId) -> String {
     format!("{volume}-{id}")
 }

@@ -2,7 +2,7 @@
 
 //! `multisnap create`: makes a store of an empty device, and starts its origin.
 
-use super::{line, lock::Lock, need_target, signature, start};
+use super::{enable, line, lock::Lock, need_target, signature, start};
 use crate::{
     device::{Disk, For},
     dm::{wire::Dev, Control},
@@ -30,9 +30,12 @@ pub struct Args {
     store: PathBuf,
     #[command(flatten)]
     of: Of,
-    /// Only make the store.
+    /// Only make the store. The origin may be in use.
     #[arg(long)]
     no_start: bool,
+    /// Start the origin each time the machine starts.
+    #[arg(long)]
+    enable: bool,
     #[command(flatten)]
     how: start::How,
     /// Print an object instead of a sentence.
@@ -87,19 +90,26 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let chunk_sectors = args.of.chunk_sectors(origin, store)?;
     signature::not_store(&args.origin)?;
     let _lock = Lock::take(origin)?;
-    let name = args.how.check(&control, &args.origin, origin, store)?;
+    let name = args
+        .how
+        .check(&control, &args.origin, origin, store, args.no_start)?;
+    if args.enable {
+        enable::none(&name)?;
+    }
     let origin_sectors = Disk::open(&args.origin, For::Live)?.len() / SECTOR;
     let params = args.of.params(chunk_sectors, origin_sectors)?;
     make(&args.store, store, &params)?;
-    if !args.no_start {
-        return start::up(
-            &control,
-            &args.origin,
-            &args.store,
-            &name,
-            &args.how,
-            args.json,
-        );
+    let up = || {
+        let (origin, store) = (&args.origin, &args.store);
+        start::up(&control, origin, store, &name, &args.how, args.json)
+    };
+    let started = (!args.no_start).then(up).transpose()?;
+    if args.enable {
+        let pair = ((&*args.origin, origin), (&*args.store, store));
+        enable::file(&name, pair.0, pair.1, &args.how, started.is_some())?;
+    }
+    if let Some(code) = started {
+        return Ok(code);
     }
     let made = Made {
         store: &args.store,

@@ -4,9 +4,12 @@
 
 pub mod activate;
 mod columns;
+mod config;
 pub mod create;
 mod cut;
 pub mod deactivate;
+pub mod disable;
+pub mod enable;
 mod glob;
 pub mod grow;
 mod hidden;
@@ -28,6 +31,7 @@ pub mod status;
 pub mod stop;
 mod swap;
 mod sweep;
+pub mod system;
 pub mod take_out;
 pub mod thaw;
 pub mod under;

@@ -3,7 +3,7 @@
 //! `multisnap start`: loads an origin and its store.
 
 use super::{
-    because,
+    because, enable,
     line::{self, OriginLine},
     lock::Lock,
     need_target,
@@ -32,42 +32,45 @@ pub struct Args {
     store: PathBuf,
     #[command(flatten)]
     how: How,
+    /// Start it each time the machine starts, too.
+    #[arg(long)]
+    enable: bool,
     /// Print an object instead of a sentence.
     #[arg(long)]
     json: bool,
 }
 
 /// How an origin is loaded. Nothing of it is in the store: it must be said each time.
-#[derive(clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct How {
     /// Name below /dev/mapper; "ms-" and the origin's name if nothing is said.
     #[arg(long)]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Write nothing to the store. Neither origin nor snapshots can be written.
     #[arg(long)]
-    read_only: bool,
+    pub read_only: bool,
     #[command(flatten)]
-    options: Options,
+    pub options: Options,
 }
 
 /// What is said in the table.
-#[derive(clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
     /// Fail writes of the origin whose old content cannot be kept, rather than lose it.
     #[arg(long)]
-    preserve_on_error: bool,
+    pub preserve_on_error: bool,
     /// Raise an event when less than this is free in the store: a size, or percent, as in 10%.
     #[arg(long, value_name = "SIZE")]
-    low_water: Option<String>,
+    pub low_water: Option<String>,
     /// Keep the old content of what the origin discards.
     #[arg(long)]
-    discard_copy: bool,
+    pub discard_copy: bool,
     /// Keep so much metadata in memory.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    cache_limit: Option<u64>,
+    pub cache_limit: Option<u64>,
     /// Write changed metadata when it comes to so much.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
-    cache_threshold: Option<u64>,
+    pub cache_threshold: Option<u64>,
 }
 
 /// What is told of an origin that was started.
@@ -87,7 +90,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     need_target(&control, line::ORIGIN)?;
     let (origin, store) = pair(&args.origin, &args.store)?;
     let _lock = Lock::take(origin)?;
-    let name = args.how.check(&control, &args.origin, origin, store)?;
+    let name = args
+        .how
+        .check(&control, &args.origin, origin, store, false)?;
+    if args.enable {
+        enable::none(&name)?;
+    }
     up(
         &control,
         &args.origin,
@@ -95,7 +103,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         &name,
         &args.how,
         args.json,
-    )
+    )?;
+    if args.enable {
+        let pair = ((&*args.origin, origin), (&*args.store, store));
+        enable::file(&name, pair.0, pair.1, &args.how, true)?;
+    }
+    Ok(Code::Good)
 }
 
 /// The numbers of origin and store.
@@ -115,16 +128,20 @@ pub fn pair(origin: &Path, store: &Path) -> Result<(Dev, Dev), Failure> {
 }
 
 impl How {
-    /// Checks what can be checked before anything is done; the name that the device gets.
+    /// Checks what can be checked before anything is done; the name that the device gets. The
+    /// origin may be in use if it is not to be started now.
     pub fn check(
         &self,
         control: &Control,
         path: &Path,
         origin: Dev,
         store: Dev,
+        later: bool,
     ) -> Result<String, Failure> {
         not_started(control, path, origin, store)?;
-        free(path, origin)?;
+        if !later {
+            free(path, origin)?;
+        }
         let name = match &self.name {
             Some(name) => name.clone(),
             None => default_name(path),

@@ -36,7 +36,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
-fn stop(word: &str, json: bool) -> Result<(), Failure> {
+/// Removes one, unless it is in use, and tells of it.
+pub fn stop(word: &str, json: bool) -> Result<(), Failure> {
     let mut at = At::find(word)?;
     let volume = at.volume.clone();
     let active: Vec<Active> = at.devices.of(&volume).cloned().collect();

@@ -1,0 +1,143 @@
+#!/bin/bash
+# What is started with the machine: the files that "multisnap enable" writes, and what units, rules
+# and hooks call. Whole systems that start so are in tests/boot.
+. ./lib.sh
+plan 50
+
+# ms <word>...: leaves output in $out, errors in $err, status in $rc.
+ms() {
+	rc=0
+	out=$(multisnap "$@" 2> /tmp/err) || rc=$?
+	err=$(cat /tmp/err)
+}
+# prints <what> <wanted> <word>...
+prints() {
+	ms "${@:3}"
+	is "$1" "$rc $out$err" "0 $2"
+}
+# refused <what> <part of the line> <word>...: one line, which says what to do.
+refused() {
+	ms "${@:3}"
+	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
+	like "$1" "$rc $(wc -l < /tmp/err) $err" "^2 1 multisnap: .*$2"
+}
+file() { grep -v '^#' "/etc/multisnap/$1.conf"; }
+in_order() { multisnap check "$1" > /dev/null; echo $?; }
+
+make_nullblk o 64
+make_nullblk s 64
+# The links that udev would make.
+mkdir -p /dev/disk/by-id /mnt/a
+for name in o s; do ln -s ../../$name /dev/disk/by-id/disk-$name; done
+
+# --- enable -------------------------------------------------------------------
+
+refused "what is not started is not enabled" "home is not started.*multisnap start" enable home
+refused "nor disabled" "home is not started" disable home
+ms create /dev/o /dev/disk/by-id/disk-s --name home --preserve-on-error --low-water 10% --enable
+is "an origin is made, started and enabled" "$rc $err" "0 "
+is "its file has names that stay, and how it is started" "$(file home)" \
+	"origin = /dev/disk/by-id/disk-o
+store = /dev/disk/by-id/disk-s
+preserve-on-error = yes
+low-water = 10%"
+multisnap snapshot home --name first > /dev/null
+multisnap snapshot home --name second > /dev/null
+refused "a snapshot that is not there" "home has no snapshot third" enable home third
+refused "one name for two" "one name to several devices" enable home 1 2 --device x
+refused "a name that cannot be" "can be no name" enable home 1 --device a/b
+prints "one is enabled" "home starts with the machine: /etc/multisnap/home.conf" enable home first --read-only
+prints "and another one" '{"volume":"home","file":"/etc/multisnap/home.conf"}' enable home 2 --device old --json
+is "they are in the file" "$(file home | grep ^snapshot)" $'snapshot = first read-only\nsnapshot = 2 device=old'
+ms enable home first
+is "with other words it is there once" "$(file home | grep ^snapshot)" $'snapshot = 2 device=old\nsnapshot = first'
+refused "what is not in the file is not disabled" "has no line for snapshot second" disable home second
+prints "the words of the file are" "" disable home 2
+ms enable home 2 --device old
+multisnap stop home > /dev/null
+dmsetup create o2 --table "0 65536 linear /dev/o 65536"
+ms create /dev/mapper/o2 /dev/o --name home --enable
+like "a file is not written over" "$rc $err" "^2 multisnap: /etc/multisnap/home.conf is there already; "
+dmsetup remove o2
+
+# --- start --------------------------------------------------------------------
+
+ms system start home
+is "it is started as the file says" "$rc $err" "0 "
+like "with the options" "$(dmsetup table home)" " 3 preserve-on-error low-water [0-9]* btree"
+is "and its snapshots" "$(dmsetup ls --target multisnap-snap | cut -f 1 | sort | tr '\n' ' ')" "home-1 old "
+prints "again is nothing" "" system start home
+multisnap deactivate home 1
+prints "what is missing is made" "" system start home
+is "and is there" "$(dmsetup info -c --noheadings -o name home-1)" home-1
+multisnap deactivate home
+multisnap remove home second > /dev/null
+ms system start home
+like "a snapshot that is gone is told" "$rc $err" "^0 multisnap: home has no snapshot 2; .*disable home 2"
+is "and the rest is done" "$(dmsetup ls --target multisnap-snap | cut -f 1)" home-1
+
+# --- stop ---------------------------------------------------------------------
+
+prints "it is stopped" "home is stopped, and so is one of its snapshots" system stop home
+prints "again is nothing" "" system stop home
+is "the store is in good order" "$(in_order /dev/s)" 0
+ms system start-present
+is "all whose devices are there are started" "$rc $err $(dmsetup ls --target multisnapshot | cut -f 1)" "0  home"
+is "without snapshots" "$(dmsetup ls --target multisnap-snap)" ""
+mkfs.ext4 -q /dev/mapper/home
+mount /dev/mapper/home /mnt/a
+refused "one that is mounted is not stopped" "is mounted at /mnt/a" system stop home --wait 1
+( sleep 2; umount /mnt/a ) &
+prints "unless that ends in time" "home is stopped" system stop home --wait 30
+wait
+rm /dev/disk/by-id/disk-s
+prints "without its store it is not among those" "" system start-present
+refused "nor started" "there is no /dev/disk/by-id/disk-s; it is started when" system start home
+( sleep 2; ln -s ../../s /dev/disk/by-id/disk-s ) &
+ms system start home --wait 30
+is "unless that appears in time" "$rc $err" "0 multisnap: home has no snapshot 2; see which there are: multisnap list home; want it no more: multisnap disable home 2"
+wait
+
+# --- the end of the machine ---------------------------------------------------
+
+multisnap deactivate home
+mount /dev/mapper/home /mnt/a
+ms system shutdown
+like "what is mounted to be written is left" "$rc $err" "^0 multisnap: home was not stopped in good order: .*mounted to be written"
+is "as it is" "$(dmsetup table home | cut -d ' ' -f 3)" multisnapshot
+mount -o remount,ro /mnt/a
+prints "what is mounted to be read" "" system shutdown
+is "gets a table that passes no write" "$(dmsetup table home | cut -d ' ' -f 3)" multisnap-out
+is "that cannot be written" "$(blockdev --getro /dev/mapper/home)" 1
+is "the store is in good order" "$(in_order /dev/s)" 0
+ok "what is mounted can still be read" ls /mnt/a/lost+found
+umount /mnt/a
+dmsetup remove home
+ms system start-present
+prints "what nobody uses" "" system shutdown
+is "is removed" "$(dmsetup ls) $(in_order /dev/s)" "No devices found 0"
+
+# --- udev ---------------------------------------------------------------------
+
+# asked <device> <links>: what its rule is told.
+asked() {
+	env DEVNAME="$1" DEVLINKS="$2" MAJOR="$(($(stat -Lc 0x%t "$1")))" MINOR="$(($(stat -Lc 0x%T "$1")))" \
+		multisnap system udev
+}
+is "an origin is hidden" "$(asked /dev/o "")" $'MULTISNAP_UNIT=multisnap@home.service\nMULTISNAP_ROLE=origin'
+is "a store is not" "$(asked /dev/s "")" "MULTISNAP_UNIT=multisnap@home.service"
+rm /dev/disk/by-id/disk-s
+is "nor is one whose link is not made yet" "$(asked /dev/s "/dev/x /dev/disk/by-id/disk-s")" "MULTISNAP_UNIT=multisnap@home.service"
+ln -s ../../s /dev/disk/by-id/disk-s
+mount -o ro,noload /dev/o /mnt/a
+is "nor is an origin that is mounted as it is" "$(asked /dev/o "")" "MULTISNAP_UNIT=multisnap@home.service"
+refused "which is not started" "is mounted at /mnt/a" system start home
+umount /mnt/a
+make_nullblk p 8
+is "nobody else is told anything" "$(asked /dev/p "")" ""
+echo "colour = red" >> /etc/multisnap/home.conf
+refused "a file that is wrong is told with its line" "line 8: there is no key .colour" system start home
+prints "and can be disabled" "" disable home
+is "then there is none" "$(ls /etc/multisnap)" ""
+rm -r /dev/disk/by-id
+cleanup

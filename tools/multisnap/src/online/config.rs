@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is started when the machine starts: a file for each origin.
+//!
+//! It says where origin and store are, and how they are loaded, which is nowhere else; and which
+//! snapshots get a device. Names, times and numbers of snapshots are in the store alone: a file
+//! refers to them, as somebody would who types a command.
+
+use super::{line, start::How};
+use crate::{failure::Failure, size};
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Where the files are.
+pub const DIR: &str = "/etc/multisnap";
+
+/// How the name of a file ends; what is before is the name of the mapped device.
+const ENDING: &str = ".conf";
+
+/// What "initramfs" says of an origin that has the root file system itself.
+pub const ROOT: &str = "root";
+
+/// A snapshot that is to get a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// An id, a name or a pattern of names.
+    pub word: String,
+    /// The device cannot be written.
+    pub read_only: bool,
+    /// Name of the device, if it is to have another one than usual.
+    pub device: Option<String>,
+}
+
+/// What a file says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the mapped device.
+    pub name: String,
+    /// The plain device.
+    pub origin: PathBuf,
+    /// The store.
+    pub store: PathBuf,
+    /// How they are loaded.
+    pub how: How,
+    /// Snapshots that get a device.
+    pub snapshots: Vec<Wanted>,
+}
+
+/// Where the file of an origin is.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(DIR).join(format!("{name}{ENDING}"))
+}
+
+/// The names for which there is a file.
+pub fn names() -> Vec<String> {
+    let Ok(files) = fs::read_dir(DIR) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = files
+        .flatten()
+        .filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            let name = name.strip_suffix(ENDING)?;
+            line::is_device_name(name).then(|| name.to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Reads the file of an origin.
+pub fn read(name: &str) -> Result<Config, Failure> {
+    let path = path(name);
+    parse(name, &text(name)?).map_err(|why| {
+        let then = format!(
+            "mend it: see the section \"enable\" of multisnap.rst; or: multisnap disable {name}"
+        );
+        Failure::new(&path, why, then)
+    })
+}
+
+/// The file as it is.
+pub fn text(name: &str) -> Result<String, Failure> {
+    let path = path(name);
+    fs::read_to_string(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => {
+            let what = "is not started when the machine starts";
+            Failure::new(Path::new(name), what, format!("multisnap enable {name}"))
+        }
+        _ => Failure::io(&path, "cannot be read", &e),
+    })
+}
+
+/// Whether there is a file.
+pub fn exists(name: &str) -> bool {
+    path(name).exists()
+}
+
+/// Writes the file of an origin, whole or not at all.
+pub fn write(name: &str, text: &str) -> Result<(), Failure> {
+    let path = path(name);
+    let new = path.with_extension("new");
+    let written = fs::create_dir_all(DIR).and_then(|()| {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(DIR)?.sync_all()
+    });
+    written.map_err(|e| Failure::io(&path, "cannot be written", &e))
+}
+
+/// Removes the file of an origin.
+pub fn remove(name: &str) -> Result<(), Failure> {
+    let path = path(name);
+    fs::remove_file(&path).map_err(|e| Failure::io(&path, "cannot be removed", &e))
+}
+
+/// A file for an origin that has none.
+pub fn compose(
+    name: &str,
+    origin: &Path,
+    store: &Path,
+    how: &How,
+    initramfs: Option<&str>,
+) -> String {
+    let mut text = format!(
+        "# How {name} is started when the machine starts; see multisnap.rst.\norigin = {}\nstore = {}\n",
+        origin.display(),
+        store.display()
+    );
+    let mut add = |key: &str, value: &str| text += &format!("{key} = {value}\n");
+    for (key, is) in [
+        ("read-only", how.read_only),
+        ("preserve-on-error", how.options.preserve_on_error),
+        ("discard-copy", how.options.discard_copy),
+    ] {
+        if is {
+            add(key, "yes");
+        }
+    }
+    for (key, value) in [
+        ("low-water", how.options.low_water.as_deref()),
+        ("initramfs", initramfs),
+    ] {
+        if let Some(value) = value {
+            add(key, value);
+        }
+    }
+    for (key, bytes) in [
+        ("cache-limit", how.options.cache_limit),
+        ("cache-threshold", how.options.cache_threshold),
+    ] {
+        if let Some(bytes) = bytes {
+            add(key, &bytes.to_string());
+        }
+    }
+    text
+}
+
+/// The file with one more snapshot, or with other words for it.
+pub fn with_snapshot(text: &str, wanted: &Wanted) -> String {
+    let (mut text, _) = without_snapshot(text, &wanted.word);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text += &format!("snapshot = {}", wanted.word);
+    if wanted.read_only {
+        text += " read-only";
+    }
+    if let Some(device) = &wanted.device {
+        text += &format!(" device={device}");
+    }
+    text + "\n"
+}
+
+/// The file without a snapshot, and whether it had it.
+pub fn without_snapshot(text: &str, word: &str) -> (String, bool) {
+    let is = |line: &&str| {
+        let wanted = pair(line).filter(|(key, _)| *key == "snapshot");
+        wanted.is_some_and(|(_, value)| value.split_ascii_whitespace().next() == Some(word))
+    };
+    let kept: Vec<&str> = text.lines().filter(|line| !is(line)).collect();
+    let had = kept.len() < text.lines().count();
+    (kept.iter().map(|line| format!("{line}\n")).collect(), had)
+}
+
+/// Key and value of a line that has some.
+fn pair(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    if line.starts_with('#') {
+        return None;
+    }
+    let (key, value) = line.split_once('=')?;
+    Some((key.trim(), value.trim()))
+}
+
+/// Reads a file; the error says what is wrong with it.
+fn parse(name: &str, text: &str) -> Result<Config, String> {
+    let (mut origin, mut store) = (None, None);
+    let mut how = How::default();
+    let mut snapshots = Vec::new();
+    for (nr, line) in text.lines().enumerate() {
+        let bad = |why: String| format!("is wrong in line {}: {why}", nr + 1);
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let (key, value) = pair(line).ok_or_else(|| bad("say KEY = VALUE".into()))?;
+        match key {
+            "origin" => origin = Some(device(value, true).map_err(bad)?),
+            "store" => store = Some(device(value, false).map_err(bad)?),
+            "read-only" => how.read_only = yes(value).map_err(bad)?,
+            "preserve-on-error" => how.options.preserve_on_error = yes(value).map_err(bad)?,
+            "discard-copy" => how.options.discard_copy = yes(value).map_err(bad)?,
+            "low-water" => how.options.low_water = Some(value.to_owned()),
+            "cache-limit" => how.options.cache_limit = Some(size::parse(value).map_err(bad)?),
+            "cache-threshold" => {
+                how.options.cache_threshold = Some(size::parse(value).map_err(bad)?)
+            }
+            // For the hooks of an initramfs, which read it themselves.
+            "initramfs" if ROOT == value => {}
+            "initramfs" => drop(yes(value).map_err(bad)?),
+            "snapshot" => snapshots.push(wanted(value).map_err(bad)?),
+            _ => return Err(bad(format!("there is no key {key:?}"))),
+        }
+    }
+    let missing = |what: &str| format!("names no {what}: add a line: {what} = /dev/...");
+    how.name = Some(name.to_owned());
+    Ok(Config {
+        name: name.to_owned(),
+        origin: origin.ok_or_else(|| missing("origin"))?,
+        store: store.ok_or_else(|| missing("store"))?,
+        how,
+        snapshots,
+    })
+}
+
+fn yes(value: &str) -> Result<bool, String> {
+    match value {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("{value:?} is neither yes nor no")),
+    }
+}
+
+/// A path to a device.
+fn device(value: &str, is_origin: bool) -> Result<PathBuf, String> {
+    if !value.starts_with("/dev/") || value.contains(char::is_whitespace) {
+        return Err(format!("{value:?} is no path below /dev"));
+    }
+    if is_origin && is_of_content(value) {
+        return Err(format!(
+            "{value} is the mapped device's as well: say a path below /dev/disk/by-id, by-partuuid or \
+             /dev/mapper"
+        ));
+    }
+    Ok(PathBuf::from(value))
+}
+
+/// Whether a link goes by the content of a device, which an origin shares with what is mapped of
+/// it.
+pub fn is_of_content(link: &str) -> bool {
+    link.contains("/by-uuid/") || link.contains("/by-label/")
+}
+
+fn wanted(value: &str) -> Result<Wanted, String> {
+    let mut words = value.split_ascii_whitespace();
+    let word = words.next().ok_or("say an id or a name of a snapshot")?;
+    let mut wanted = Wanted {
+        word: word.to_owned(),
+        read_only: false,
+        device: None,
+    };
+    for word in words {
+        match word.strip_prefix("device=") {
+            Some(device) if line::is_device_name(device) => wanted.device = Some(device.to_owned()),
+            Some(device) => return Err(format!("{device:?} can be no name of a device")),
+            None if word == "read-only" => wanted.read_only = true,
+            None => return Err(format!("{word:?} is neither read-only nor device=NAME")),
+        }
+    }
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_come_back() {
+        let mut how = How::default();
+        how.options.preserve_on_error = true;
+        how.options.low_water = Some("10%".into());
+        how.options.cache_limit = Some(1 << 20);
+        let text = compose(
+            "home",
+            Path::new("/dev/vg/home"),
+            Path::new("/dev/sdb"),
+            &how,
+            Some(ROOT),
+        );
+        let one = Wanted {
+            word: "12".into(),
+            read_only: true,
+            device: Some("old".into()),
+        };
+        let text = with_snapshot(&text, &one);
+        let two = Wanted {
+            word: "daily-*".into(),
+            read_only: false,
+            device: None,
+        };
+        let text = with_snapshot(&text, &two);
+        let config = parse("home", &text).unwrap();
+        assert_eq!(config.origin, Path::new("/dev/vg/home"));
+        assert_eq!(config.store, Path::new("/dev/sdb"));
+        assert!(config.how.options.preserve_on_error && !config.how.options.discard_copy);
+        assert_eq!(config.how.name.as_deref(), Some("home"));
+        assert_eq!(config.how.options.low_water.as_deref(), Some("10%"));
+        assert_eq!(config.how.options.cache_limit, Some(1 << 20));
+        assert_eq!(config.snapshots, [one.clone(), two.clone()]);
+        let (text, had) = without_snapshot(&text, "12");
+        assert!(had && parse("home", &text).unwrap().snapshots == [two]);
+        assert!(!without_snapshot(&text, "12").1);
+        assert!(text.starts_with("# How home"));
+    }
+
+    #[test]
+    fn a_snapshot_is_in_a_file_once() {
+        let mut wanted = Wanted {
+            word: "3".into(),
+            read_only: false,
+            device: None,
+        };
+        let text = with_snapshot("origin = /dev/a\nstore = /dev/b # odd", &wanted);
+        wanted.read_only = true;
+        let text = with_snapshot(&text, &wanted);
+        assert_eq!(text.matches("snapshot").count(), 1);
+        assert!(text.ends_with("snapshot = 3 read-only\n"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let both = "origin = /dev/a\nstore = /dev/b\n";
+        assert!(parse("x", both).is_ok());
+        for (text, why) in [
+            ("", "origin"),
+            ("origin = /dev/a\n", "store"),
+            ("origin = a\n", "line 1"),
+            ("origin = /dev/disk/by-uuid/1-2\n", "by-id"),
+            ("store = /dev/a b\n", "line 1"),
+            ("# ok\nodd\n", "line 2"),
+            ("read-only = maybe\n", "maybe"),
+            ("snapshot =\n", "snapshot"),
+            ("snapshot = 1 readonly\n", "readonly"),
+            ("snapshot = 1 device=a/b\n", "a/b"),
+            ("cache-limit = much\n", "much"),
+            ("initramfs = always\n", "always"),
+            ("colour = red\n", "colour"),
+        ] {
+            let said = parse("x", text).unwrap_err();
+            assert!(said.contains(why), "{text:?}: {said}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `multisnap enable`: has an origin started, and snapshots activated, when the machine starts.
+
+use super::{
+    config::{self, Wanted},
+    line, rows,
+    start::{How, Options},
+    volume::{path_of, Volume},
+    At,
+};
+use crate::{
+    dm::{node, wire::Dev},
+    failure::{Code, Failure},
+    out,
+};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What `enable` is told.
+#[derive(clap::Args)]
+#[command(after_help = "Example: multisnap enable home before-upgrade --read-only")]
+pub struct Args {
+    /// The origin, which must be started.
+    volume: String,
+    /// Ids, names or patterns of names of snapshots that get a device, too.
+    snapshot: Vec<String>,
+    /// Their devices cannot be written.
+    #[arg(long, requires = "snapshot")]
+    read_only: bool,
+    /// Name below /dev/mapper, for one snapshot.
+    #[arg(long, requires = "snapshot")]
+    device: Option<String>,
+    /// Print an object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Enabled<'a> {
+    volume: &'a str,
+    file: PathBuf,
+}
+
+/// Writes the origin's file.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let at = At::find(&args.volume)?;
+    let volume = &at.volume;
+    if args.device.is_some() && args.snapshot.len() != 1 {
+        let then = "say one snapshot, or leave --device away";
+        return Err(volume.failure("cannot give one name to several devices", then));
+    }
+    let device = args.device.as_deref();
+    if let Some(bad) = device.filter(|name| !line::is_device_name(name)) {
+        let then = "say another one with --device, of letters, digits and # + - . : = @ _";
+        return Err(Failure::new(
+            Path::new(bad),
+            "can be no name of a device",
+            then,
+        ));
+    }
+    let mut text = if config::exists(&volume.name) {
+        config::read(&volume.name)?;
+        config::text(&volume.name)?
+    } else {
+        as_started(volume)
+    };
+    let rows = rows::read(&at.control, volume)?;
+    for word in &args.snapshot {
+        rows::several(&rows, word).map_err(|why| why.failure(word, volume))?;
+        let wanted = Wanted {
+            word: word.clone(),
+            read_only: args.read_only,
+            device: args.device.clone(),
+        };
+        text = config::with_snapshot(&text, &wanted);
+    }
+    config::write(&volume.name, &text)?;
+    advise(&volume.name, volume.line.origin);
+    look_again(volume.line.origin, volume.line.store);
+    let file = config::path(&volume.name);
+    if args.json {
+        let volume = &volume.name;
+        out::line(&Enabled { volume, file })?;
+    } else {
+        let file = file.display();
+        out::text(&format!(
+            "{} starts with the machine: {file}\n",
+            volume.name
+        ))?;
+    }
+    Ok(Code::Good)
+}
+
+/// Fails if an origin that is to have a file has one already.
+pub fn none(name: &str) -> Result<(), Failure> {
+    if !config::exists(name) {
+        return Ok(());
+    }
+    let then = format!("change it; or remove it before: multisnap disable {name}");
+    Err(Failure::new(&config::path(name), "is there already", then))
+}
+
+/// Writes the file of an origin that somebody has just named the devices of. If it is started,
+/// udev is told.
+pub fn file(
+    name: &str,
+    (origin, from): (&Path, Dev),
+    (store, to): (&Path, Dev),
+    how: &How,
+    started: bool,
+) -> Result<(), Failure> {
+    let (origin, store) = (steady(Some(origin), from), steady(Some(store), to));
+    let text = config::compose(name, &origin, &store, how, early(from));
+    config::write(name, &text)?;
+    advise(name, from);
+    if started {
+        look_again(from, to);
+    }
+    Ok(())
+}
+
+/// What udev knows of the two changes: it is told whose they are, and starts the unit.
+fn look_again(origin: Dev, store: Dev) {
+    node::look_again(origin);
+    node::look_again(store);
+}
+
+/// What the file says of an initramfs: whether the origin must be started before the root file
+/// system is mounted, and whether it is on it directly.
+fn early(origin: Dev) -> Option<&'static str> {
+    let of_root = |dev: &Dev| node::mounts(*dev).iter().any(|mount| mount.place == "/");
+    let mapped = node::holders(origin);
+    if [origin].iter().chain(&mapped).any(of_root) {
+        return Some(config::ROOT);
+    }
+    node::carries_system(origin).then_some("yes")
+}
+
+/// Says what else there is to do for an origin that the system itself runs from.
+fn advise(name: &str, origin: Dev) {
+    if node::carries_system(origin) {
+        out::warn(&format!(
+            "{name} is for the system itself: make its initramfs again (update-initramfs -u)"
+        ));
+    }
+}
+
+/// The file of an origin that is started now, as it is.
+fn as_started(volume: &Volume) -> String {
+    let words = &volume.line;
+    let value = |list: &[String], word: &str| {
+        let at = list.iter().position(|one| one == word)?;
+        list.get(at.checked_add(1)?)?.parse::<u64>().ok()
+    };
+    let has = |word: &str| words.generic.iter().any(|one| one == word);
+    let bytes =
+        |list: &[String], word: &str, of: u64| value(list, word).map(|n| n.saturating_mul(of));
+    let chunk = u64::from(words.chunk).saturating_mul(crate::size::SECTOR);
+    let low_water = bytes(&words.generic, "low-water", chunk).filter(|n| *n > 0);
+    let how = How {
+        name: None,
+        read_only: volume.is_read_only(),
+        options: Options {
+            preserve_on_error: has("preserve-on-error"),
+            low_water: low_water.map(|n| n.to_string()),
+            discard_copy: has("discard-copy"),
+            cache_limit: bytes(&words.store_args, "cache-limit", 4096),
+            cache_threshold: bytes(&words.store_args, "cache-threshold", 4096),
+        },
+    };
+    let (origin, store) = (steady(None, words.origin), steady(None, words.store));
+    config::compose(&volume.name, &origin, &store, &how, early(words.origin))
+}
+
+/// A path to a device that means the same one after a restart: what somebody has said, if it is
+/// one, or one that is found.
+fn steady(said: Option<&Path>, dev: Dev) -> PathBuf {
+    let stays = |path: &&Path| {
+        let text = path.to_string_lossy();
+        let link = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
+        link && text.starts_with("/dev/") && !config::is_of_content(&text)
+    };
+    if let Some(path) = said.filter(stays) {
+        return path.to_path_buf();
+    }
+    node::steady(dev).unwrap_or_else(|| {
+        let path = path_of(dev);
+        out::warn(&format!(
+            "{path} has no name that stays when devices are found in another order"
+        ));
+        PathBuf::from(path)
+    })
+}

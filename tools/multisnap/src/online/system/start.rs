@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Starts origins as their files say.
+
+use crate::{
+    dm::{node, Control},
+    failure::{Code, Failure},
+    online::{
+        activate,
+        config::{self, Config},
+        line,
+        lock::Lock,
+        need_target, rows, start,
+        volume::{Devices, Volume},
+        At,
+    },
+    out,
+};
+use std::{
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// What `system start` is told.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name of the origin's file.
+    name: String,
+    /// Wait so long for the devices.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
+}
+
+/// Starts an origin and activates its snapshots. What is done already is left as it is.
+pub fn run(args: &Args) -> Result<Code, Failure> {
+    let config = config::read(&args.name)?;
+    let end = Instant::now() + Duration::from_secs(args.wait);
+    while let Some(missing) = missing(&config) {
+        if Instant::now() >= end {
+            let then = format!(
+                "it is started when that appears; or: multisnap disable {}",
+                config.name
+            );
+            return Err(Failure::new(
+                Path::new(&config.name),
+                format!("cannot be started: there is no {}", missing.display()),
+                then,
+            ));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    origin(&config)?;
+    snapshots(&config)
+}
+
+/// Starts all origins whose devices are there. One that cannot be does not keep the others.
+pub fn present() -> Result<Code, Failure> {
+    if super::is_off() {
+        return Ok(Code::Good);
+    }
+    let mut first = None;
+    for name in config::names() {
+        let started = config::read(&name).and_then(|config| match missing(&config) {
+            Some(_) => Ok(()),
+            None => origin(&config),
+        });
+        if let Err(failure) = started {
+            match &first {
+                None => first = Some(failure),
+                Some(_) => out::warn(&failure.to_string()),
+            }
+        }
+    }
+    first.map_or(Ok(Code::Good), Err)
+}
+
+/// The device that is not there yet.
+fn missing(config: &Config) -> Option<&Path> {
+    [&config.origin, &config.store]
+        .into_iter()
+        .find(|path| node::dev_at(path).is_none())
+        .map(AsRef::as_ref)
+}
+
+/// Starts an origin, if it is not started.
+fn origin(config: &Config) -> Result<(), Failure> {
+    let control = Control::open()?;
+    need_target(&control, line::ORIGIN)?;
+    let (origin, store) = start::pair(&config.origin, &config.store)?;
+    let _lock = Lock::take(origin)?;
+    let devices = Devices::find(&control)?;
+    let same = |volume: &Volume| {
+        let line = &volume.line;
+        volume.name == config.name && (line.origin, line.store) == (origin, store)
+    };
+    if devices.volumes.iter().any(same) {
+        return Ok(());
+    }
+    let name = config
+        .how
+        .check(&control, &config.origin, origin, store, false)?;
+    start::up(
+        &control,
+        &config.origin,
+        &config.store,
+        &name,
+        &config.how,
+        false,
+    )?;
+    Ok(())
+}
+
+/// Activates the snapshots of a started origin. One that is gone is told, and keeps nobody.
+fn snapshots(config: &Config) -> Result<Code, Failure> {
+    if config.snapshots.is_empty() {
+        return Ok(Code::Good);
+    }
+    let mut at = At::find(&config.name)?;
+    need_target(&at.control, line::SNAPSHOT)?;
+    let volume = at.volume.clone();
+    let store = volume.store_uuid()?;
+    let rows = rows::read(&at.control, &volume)?;
+    let mut first = None;
+    for wanted in &config.snapshots {
+        let found = match rows::several(&rows, &wanted.word) {
+            Ok(found) => found,
+            Err(why) => {
+                let why = why.failure(&wanted.word, &volume);
+                out::warn(&format!(
+                    "{why}; want it no more: multisnap disable {} {}",
+                    config.name, wanted.word
+                ));
+                continue;
+            }
+        };
+        for row in found {
+            if at.devices.of(&volume).any(|active| active.id == row.id) {
+                continue;
+            }
+            let name = match &wanted.device {
+                Some(name) => name.clone(),
+                None => activate::device_name(&volume.name, row.id),
+            };
+            let read_only = wanted.read_only || volume.is_read_only();
+            if let Err(failure) = activate::device(&mut at, &store, row, &name, read_only) {
+                match &first {
+                    None => first = Some(failure),
+                    Some(_) => out::warn(&failure.to_string()),
+                }
+            }
+        }
+    }
+    first.map_or(Ok(Code::Good), Err)
+}
