@@ -76,6 +76,8 @@ fn words(name: &str) -> Option<&'static str> {
         "status" => include_str!("../man/status.man"),
         "activate" => include_str!("../man/activate.man"),
         "deactivate" => include_str!("../man/deactivate.man"),
+        "enable" => include_str!("../man/enable.man"),
+        "disable" => include_str!("../man/disable.man"),
         "rename" => include_str!("../man/rename.man"),
         "remove" => include_str!("../man/remove.man"),
         "prune" => include_str!("../man/prune.man"),
