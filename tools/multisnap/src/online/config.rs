@@ -185,7 +185,10 @@ pub fn without_snapshot(text: &str, word: &str) -> (String, bool) {
     };
     let kept: Vec<&str> = text.lines().filter(|line| !is(line)).collect();
     let had = kept.len() < text.lines().count();
-    (kept.into_iter().flat_map(|line| [line, "\n"]).collect(), had)
+    (
+        kept.into_iter().flat_map(|line| [line, "\n"]).collect(),
+        had,
+    )
 }
 
 /// Key and value of a line that has some.
