@@ -45,6 +45,8 @@ pub(super) struct Control {
     open: KVec<(Uuid, SnapId, usize)>,
     /// Counts the tables ever made.
     instances: u64,
+    /// The `multisnapshot` tables that there are, live or not, and their mapped devices.
+    tables: KVec<(u64, DevT)>,
 }
 
 /// A table that is, or will be, live.
@@ -74,10 +76,21 @@ struct Cutting {
 }
 
 impl Control {
-    /// A number for a new table.
-    pub(super) fn instance(&mut self) -> u64 {
+    /// Enters a new table of the device `mapped`, and gives it a number.
+    pub(super) fn enlist(&mut self, mapped: DevT) -> Result<u64> {
         self.instances += 1;
-        self.instances
+        self.tables.push((self.instances, mapped), GFP_KERNEL)?;
+        Ok(self.instances)
+    }
+
+    /// The table with this number is gone.
+    pub(super) fn unlist(&mut self, instance: u64) {
+        self.tables.retain(|(number, _)| *number != instance);
+    }
+
+    /// Whether the device `mapped` has a table.
+    pub(super) fn has_table(&self, mapped: DevT) -> bool {
+        self.tables.iter().any(|(_, dev)| *dev == mapped)
     }
 
     /// Whether the engine runs for this table.

@@ -10,14 +10,13 @@ use super::{
     meta::{MetaBlocks, BLOCK_SECTORS},
     name::{cannot_open, refuse, say, Name},
     order::{Control, Mode as EngineMode},
-    registry::{Brief, Claim, Taken, User},
+    registry::{Brief, Claim, Listed, Taken, User},
     sync::SyncList,
     worker::{Engine, Loaded, Parts}, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
     device::{BlockDev, Mode, TableDevice},
-    noio::NoIo,
     target::{
         Args,
         EachDevice,
@@ -68,7 +67,7 @@ pub(crate) struct OriginTarget {
     /// The snapshots that there are to be from the first resume on.
     pub(super) sync: Option<SyncList>,
     pub(super) mode: Mode,
-    instance: u64,
+    listed: Listed,
     pub(super) origin: TableDevice,
     pub(super) store: TableDevice,
     /// Set when this table becomes live; the same engine that ran for the table before it.
@@ -354,7 +353,7 @@ impl OriginTarget {
     /// Binds the engine to this table; starts it if there is none.
     fn bind(&self) -> Result {
         let mut control = self.user.control.lock();
-        if !control.is_owner(self.instance) {
+        if !control.is_owner(self.listed.instance) {
             self.check_others(&control)?;
             let claim = self.claim()?;
             let engine = match self.user.engine() {
@@ -368,7 +367,7 @@ impl OriginTarget {
             drop(claim);
             self.engine.populate(engine);
             control.owner = Some(Owner {
-                instance: self.instance,
+                instance: self.listed.instance,
                 name: self.name,
                 handle: self.handle.clone(),
                 args: self.args,
@@ -436,7 +435,7 @@ impl OriginTarget {
     fn unbind(self) {
         let origin = Arc::clone(&self.user);
         let mut control = origin.control.lock();
-        if control.is_owner(self.instance) {
+        if control.is_owner(self.listed.instance) {
             self.close(&mut control);
         }
         // The engine's last reference goes under the lock, and with it what is left of dirty
@@ -510,7 +509,7 @@ impl Target for OriginTarget {
         ti.write_zeroes_bios(true);
         ti.limit_swap_bios(true);
         let user = User::new(origin.dev())?;
-        let instance = user.control.lock().instance();
+        let listed = Listed::new(&user, name.dev())?;
         let this = OriginTarget {
             user,
             handle: ti.handle(),
@@ -518,7 +517,7 @@ impl Target for OriginTarget {
             args: table,
             sync: ids.map(SyncList::new),
             mode,
-            instance,
+            listed,
             origin,
             store,
             engine: SetOnce::new(),
@@ -596,7 +595,7 @@ impl Target for OriginTarget {
             if self.handle.is_being_removed() {
                 // Nobody waited for what is under way, and nobody will see the result.
                 control.drop_pending(&self.user);
-            } else if control.is_owner(self.instance) {
+            } else if control.is_owner(self.listed.instance) {
                 control.suspended = true;
                 control.cut_pending(&self.user, engine, &self.name, &self.handle);
             }
@@ -604,8 +603,6 @@ impl Target for OriginTarget {
     }
 
     fn preresume(&self) -> Result {
-        // The device may have been in use under another table, and is suspended.
-        let _noio = NoIo::enter();
         self.bind()
     }
 

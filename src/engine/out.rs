@@ -13,12 +13,12 @@ use super::{
     control::Control as ControlState,
     name::{cannot_open, refuse, say, Name},
     order::Control,
-    registry::User, //
+    registry::User,
+    worker::Spare, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
     device::{BlockDev, Mode, TableDevice},
-    noio::NoIo,
     target::{
         Args,
         EachDevice,
@@ -46,6 +46,8 @@ pub(crate) struct OutTarget {
     device: BlockDev,
     /// It passes writes; else nothing is lost by it.
     writable: bool,
+    /// For the command that says so: a resume has no memory to ask for.
+    spare: Spare,
     /// The table has been live.
     is_out: Atomic<bool>,
 }
@@ -55,9 +57,10 @@ impl OutTarget {
     fn check(&self, control: &ControlState) -> Result {
         let (name, origin, len) = (&self.name, self.origin.dev(), self.handle.len());
         let Some(owner) = &control.owner else {
-            // A `multisnapshot` table that could not be started may be live. Its users are
-            // helped by this; nothing was kept for anybody meanwhile.
-            if self.user.is_alone() {
+            // A `multisnapshot` table of this device that could not be started may be live. Its
+            // users are helped by this; nothing was kept for anybody meanwhile. Of any other
+            // device there is nothing to take out, and dm would let us replace what it must not.
+            if !control.has_table(name.dev()) {
                 return Err(refuse!(
                     name,
                     ENODEV,
@@ -106,7 +109,7 @@ impl OutTarget {
             return;
         }
         let (name, origin) = (&self.name, self.origin.dev());
-        match engine.control(Control::LoseAll) {
+        match engine.control_with(&self.spare, Control::LoseAll) {
             Ok(_) => say!(
                 pr_warn,
                 "{name}: origin {origin} is not under multisnapshot any more: its snapshots have \
@@ -166,6 +169,7 @@ impl Target for OutTarget {
             origin,
             device,
             writable: mode == Mode::ReadWrite,
+            spare: Spare::new()?,
             is_out: Atomic::new(false),
         };
         this.check(&this.user.control.lock())?;
@@ -187,7 +191,6 @@ impl Target for OutTarget {
         if self.is_out.load(Acquire) {
             return Ok(());
         }
-        let _noio = NoIo::enter();
         let mut control = self.user.control.lock();
         self.check(&control)?;
         self.let_go(&mut control);

@@ -219,13 +219,6 @@ impl User {
         }
     }
 
-    /// Whether no other target names the origin.
-    pub(super) fn is_alone(&self) -> bool {
-        let mut users = 0;
-        self.with_entry(|entry| users = entry.users);
-        users <= 1
-    }
-
     fn with_entries(&self, f: impl FnOnce(&mut KVec<Entry>)) {
         if let Some(registry) = REGISTRY.get() {
             f(&mut registry.entries.lock());
@@ -239,6 +232,30 @@ impl User {
                 f(entry);
             }
         });
+    }
+}
+
+/// A table that is entered at its origin.
+pub(super) struct Listed {
+    origin: Arc<Origin>,
+    /// Its number.
+    pub(super) instance: u64,
+}
+
+impl Listed {
+    /// Enters a table of the device `mapped`.
+    pub(super) fn new(user: &User, mapped: DevT) -> Result<Self> {
+        let instance = user.control.lock().enlist(mapped)?;
+        Ok(Self {
+            origin: user.origin.clone(),
+            instance,
+        })
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.origin.control.lock().unlist(self.instance);
     }
 }
 

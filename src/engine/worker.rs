@@ -59,6 +59,23 @@ struct Waiter {
     result: Mutex<Option<Result<Option<SnapId>>>>,
 }
 
+/// The memory for one command, where none may be asked for then.
+pub(super) struct Spare(Arc<Waiter>);
+
+impl Spare {
+    /// `ENOMEM`, and no other error.
+    pub(super) fn new() -> Result<Self> {
+        let waiter = Arc::pin_init(
+            pin_init!(Waiter {
+                done <- Completion::new(),
+                result <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )?;
+        Ok(Self(waiter))
+    }
+}
+
 /// A command that the worker is at.
 pub(super) struct Command(Arc<Waiter>);
 
@@ -282,15 +299,22 @@ impl Engine {
         self.begin(command)?.wait()
     }
 
+    /// The same, in memory that was kept for it. Once for each of these.
+    pub(super) fn control_with(
+        &self,
+        spare: &Spare,
+        command: order::Control,
+    ) -> Result<Option<SnapId>> {
+        self.begin_with(spare, command)?.wait()
+    }
+
     /// Has a command carried out. `EBUSY` while another one is.
     pub(super) fn begin(&self, command: order::Control) -> Result<Command> {
-        let waiter = Arc::pin_init(
-            pin_init!(Waiter {
-                done <- Completion::new(),
-                result <- new_mutex!(None),
-            }),
-            GFP_KERNEL,
-        )?;
+        self.begin_with(&Spare::new()?, command)
+    }
+
+    fn begin_with(&self, spare: &Spare, command: order::Control) -> Result<Command> {
+        let waiter = spare.0.clone();
         let mut core = self.core.lock();
         core.machine.control(command)?;
         core.outside.waiter = Some(waiter.clone());

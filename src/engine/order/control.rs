@@ -15,6 +15,9 @@ impl<W: World> Machine<W> {
         let room = self.store.has_room(1);
         let result = match &self.control {
             None | Some(Control::Close { .. }) => return,
+            // What is being written now may end the failure, or be the last word: it does not know
+            // of this, and who looks at what came of it must not think so.
+            Some(Control::LoseAll) if self.mode == Mode::Fail && self.checkpoint_out => return,
             Some(Control::LoseAll) if self.mode == Mode::Fail => {
                 self.end_control();
                 return self.part(world, Err(EIO));
@@ -97,6 +100,11 @@ impl<W: World> Machine<W> {
                 let parting = matches!(self.control, Some(Control::LoseAll));
                 self.end_control();
                 self.store_error(world, e);
+                // A store that did not take this is not one whose snapshots are right: whatever it
+                // takes next must say so.
+                if parting && !matches!(self.mode, Mode::Fail | Mode::Ro) {
+                    self.fail(world, e, false);
+                }
                 match parting {
                     true => self.part(world, Err(e)),
                     false => world.control_done(Err(e)),
@@ -127,6 +135,9 @@ impl<W: World> Machine<W> {
         if !self.slots.any(reads) && world.passed(Users::OriginReads, since) {
             self.parted = None;
             world.control_done(result.map(|()| None));
+        } else {
+            // At a load nobody wakes us: the readers are those of the engine before.
+            world.later(Timer::Retry, NO_MEMORY_MS);
         }
     }
 

@@ -111,3 +111,24 @@ fn in_mode_fail_the_last_word_says_it() {
         assert_eq!(b.desk.control.pop(), Some(Err(EIO)));
     }
 }
+
+#[test]
+fn a_checkpoint_that_heals_meanwhile_does_not_speak_for_it() {
+    let mut b = bench(1);
+    b.write(1);
+    b.end_copy(Copied::Good);
+    b.end_log(Err(EIO));
+    assert_eq!(b.desk.modes, [Mode::Fail]);
+    b.end_probe(Ok(()));
+    // That one was made before anybody asked.
+    b.control(Control::LoseAll);
+    assert!(b.desk.control.is_empty());
+    b.end_checkpoint(Ok(()));
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+    // So it is written as always.
+    assert!(b.desk.control.is_empty());
+    b.end_log(Ok(()));
+    assert_eq!(b.desk.control, [Ok(None)]);
+    let read = b.read(snap(1), 2);
+    assert_eq!(b.at(read), At::Done(Err(EIO)));
+}
