@@ -3,7 +3,7 @@
 # them is mounted and written; what LVM does to one that is under; and its words for all of it.
 # timeout: 400
 . ./lib.sh
-plan 90
+plan 93
 
 export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
 mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
@@ -192,6 +192,15 @@ multisnap deactivate vg-small
 
 # --- removed ----------------------------------------------------------------------
 like "a store with snapshots is kept" "$(lvm lvremove vg/smallstore 2>&1)" "holds snapshots .* say -f"
+multisnap activate vg-small 4 > /dev/null
+exec 7< /dev/mapper/vg-small-4
+rc=0
+lvm lvremove -f vg/smallstore > /tmp/out 2>&1 || rc=$?
+is "not even by force, while one of them is in use" "$rc" 2
+is "and all is as it was" "$(state vg-small) $(ms_status vg-small ids)" "multisnapshot Active:Live 1-4"
+exec 7<&-
+multisnap deactivate vg-small
+like "what was put under is not enabled" "$(multisnap enable vg-small 2>&1)" "put under where it is"
 ok "a snapshot is removed by name" lvm lvremove vg/first
 like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
 ok "a store is removed by force" lvm lvremove -f vg/smallstore

@@ -96,7 +96,7 @@ pub fn text(name: &str) -> Result<String, Failure> {
 
 /// Whether there is a file.
 pub fn exists(name: &str) -> bool {
-    path(name).exists()
+    line::is_device_name(name) && path(name).exists()
 }
 
 /// Writes the file of an origin, whole or not at all.

@@ -4,7 +4,7 @@
 
 use super::{
     config::{self, Wanted},
-    line, rows,
+    hidden, line, rows,
     start::{How, Options},
     volume::{path_of, Volume},
     At,
@@ -46,6 +46,11 @@ struct Enabled<'a> {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let at = At::find(&args.volume)?;
     let volume = &at.volume;
+    if hidden::name_at(volume.line.origin).is_some() {
+        let why = "was put under where it is, which nothing does when the machine starts";
+        let then = "call multisnap under before anything mounts it, or stop it and start its origin under another name";
+        return Err(volume.failure(why, then));
+    }
     if args.device.is_some() && args.snapshot.len() != 1 {
         let then = "say one snapshot, or leave --device away";
         return Err(volume.failure("cannot give one name to several devices", then));
