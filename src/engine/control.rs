@@ -4,11 +4,12 @@
 
 use super::{
     args::{self, Wrong},
+    command::Command,
     name::{say, Name},
     order,
     origin::OriginTarget,
     registry::{Last, Origin},
-    worker::{Command, Engine}, //
+    worker::Engine, //
 };
 use crate::dm::{
     device::DevT,

@@ -26,6 +26,7 @@
 mod args;
 mod bios;
 mod checkpoint;
+mod command;
 mod control;
 mod copier;
 mod identity;

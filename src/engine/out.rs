@@ -10,11 +10,11 @@
 use super::{
     args::Show,
     bios::BioData,
+    command::Spare,
     control::Control as ControlState,
     name::{cannot_open, refuse, say, Name},
     order::Control,
-    registry::User,
-    worker::Spare, //
+    registry::User, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},

@@ -6,6 +6,7 @@ use super::{
     args::OriginArgs,
     bios::{BioData, Bios, OurBio},
     checkpoint::CheckpointWriter,
+    command::{Command, Spare},
     copier::{Copier, Copy, CopyFrom},
     inbox::{Events, Inbox},
     low_water::LowWater,
@@ -36,7 +37,6 @@ use kernel::{
     sync::{
         atomic::{Acquire, Atomic, Relaxed, Release},
         Arc,
-        Completion,
         Mutex,
         SpinLockIrq, //
     },
@@ -49,49 +49,6 @@ const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
 
 /// Buckets of the table of known places: 900 KiB.
 const KNOWN_BUCKETS: usize = 8192;
-
-/// A command under way, and the thread that will wait for it.
-#[pin_data]
-struct Waiter {
-    #[pin]
-    done: Completion,
-    #[pin]
-    result: Mutex<Option<Result<Option<SnapId>>>>,
-}
-
-/// The memory for one command, where none may be asked for then.
-pub(super) struct Spare(Arc<Waiter>);
-
-impl Spare {
-    /// `ENOMEM`, and no other error.
-    pub(super) fn new() -> Result<Self> {
-        let waiter = Arc::pin_init(
-            pin_init!(Waiter {
-                done <- Completion::new(),
-                result <- new_mutex!(None),
-            }),
-            GFP_KERNEL,
-        )?;
-        Ok(Self(waiter))
-    }
-}
-
-/// A command that the worker is at.
-pub(super) struct Command(Arc<Waiter>);
-
-impl Command {
-    /// Waits until it is durable, or has failed.
-    pub(super) fn wait(self) -> Result<Option<SnapId>> {
-        self.0.done.wait_for_completion();
-        let result = self.0.result.lock().take();
-        result.unwrap_or(Err(EIO))
-    }
-
-    /// Whether [`wait`](Self::wait) would not.
-    pub(super) fn has_ended(&self) -> bool {
-        self.0.result.lock().is_some()
-    }
-}
 
 /// What runs while an origin's table is live.
 #[pin_data]
@@ -161,7 +118,7 @@ struct Outside {
     log_page: Option<PageBuf>,
     /// The log write that is out.
     log_write: Option<LogWrite>,
-    waiter: Option<Arc<Waiter>>,
+    waiter: Option<Command>,
     /// How the command ended that it waits for. It is told when status shows what came of it.
     ended: Option<Result<Option<SnapId>>>,
     /// When each timer runs out, in milliseconds.
@@ -314,13 +271,13 @@ impl Engine {
     }
 
     fn begin_with(&self, spare: &Spare, command: order::Control) -> Result<Command> {
-        let waiter = spare.0.clone();
+        let waiter = spare.command();
         let mut core = self.core.lock();
         core.machine.control(command)?;
         core.outside.waiter = Some(waiter.clone());
         drop(core);
         self.look();
-        Ok(Command(waiter))
+        Ok(waiter)
     }
 
     /// Looks into the store. May wait for metadata to be read, never for anybody's bios.
@@ -450,8 +407,7 @@ impl Outside {
             return;
         };
         if let Some(waiter) = self.waiter.take() {
-            *waiter.result.lock() = Some(result);
-            waiter.done.complete_all();
+            waiter.end(result);
         }
     }
 
