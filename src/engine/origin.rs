@@ -440,9 +440,16 @@ impl OriginTarget {
         }
         // The engine's last reference goes under the lock, and with it what is left of dirty
         // metadata is written: whoever opens the store next must not do so meanwhile.
-        let OriginTarget { user, engine, .. } = self;
+        let OriginTarget {
+            user,
+            engine,
+            listed,
+            ..
+        } = self;
         drop(engine);
         drop(control);
+        // Takes the lock itself.
+        drop(listed);
         drop(user);
     }
 
