@@ -2,7 +2,7 @@
 # What is started with the machine: the files that "multisnap enable" writes, and what units, rules
 # and hooks call. Whole systems that start so are in tests/boot.
 . ./lib.sh
-plan 50
+plan 59
 
 # ms <word>...: leaves output in $out, errors in $err, status in $rc.
 ms() {
@@ -52,9 +52,28 @@ is "they are in the file" "$(file home | grep ^snapshot)" $'snapshot = first rea
 ms enable home first
 is "with other words it is there once" "$(file home | grep ^snapshot)" $'snapshot = 2 device=old\nsnapshot = first'
 refused "what is not in the file is not disabled" "has no line for snapshot second" disable home second
+refused "one snapshot in two words" "snapshot 1 already, in the words first; .*disable home first" enable home 1
+refused "not even in one line" "snapshot second already, in the words 2; " enable home 'sec*' second
+is "then nothing is written" "$(file home | grep ^snapshot)" $'snapshot = 2 device=old\nsnapshot = first'
 prints "the words of the file are" "" disable home 2
 ms enable home 2 --device old
 multisnap stop home > /dev/null
+ln -s ../../o "/dev/disk/by-id/a b"
+ln -s ../../o /dev/disk/by-id/lvm-pv-uuid-x
+rm /dev/disk/by-id/disk-o
+ms start "/dev/disk/by-id/a b" /dev/s --name blank --enable
+is "no path with a blank is written, nor one by what is on the device" "$rc $(file blank | head -n 1)" "0 origin = /dev/o"
+ln -s ../../o /dev/disk/by-id/disk-o
+multisnap stop blank > /dev/null
+multisnap disable blank
+ms start "/dev/disk/by-id/a b" /dev/s --name blank --enable
+is "another link is" "$rc $(file blank | head -n 1)" "0 origin = /dev/disk/by-id/disk-o"
+multisnap stop blank > /dev/null
+multisnap disable blank
+rm "/dev/disk/by-id/a b" /dev/disk/by-id/lvm-pv-uuid-x
+refused "what could not be read is not written" "blank.conf cannot be written: it is wrong in line 4: .* no share" \
+	start /dev/o /dev/s --name blank --low-water 1O% --enable
+is "nor is it started" "$(dmsetup ls --target multisnapshot) $(ls /etc/multisnap)" "No devices found home.conf"
 dmsetup create o2 --table "0 65536 linear /dev/o 65536"
 ms create /dev/mapper/o2 /dev/o --name home --enable
 like "a file is not written over" "$rc $err" "^2 multisnap: /etc/multisnap/home.conf is there already; "
@@ -75,6 +94,15 @@ multisnap remove home second > /dev/null
 ms system start home
 like "a snapshot that is gone is told" "$rc $err" "^0 multisnap: home has no snapshot 2; .*disable home 2"
 is "and the rest is done" "$(dmsetup ls --target multisnap-snap | cut -f 1)" home-1
+cp /etc/multisnap/home.conf /tmp/kept
+multisnap deactivate home
+sed -i '/^snapshot/d' /etc/multisnap/home.conf
+printf 'snapshot = %s\n' '*' 'first device=mine' 1 >> /etc/multisnap/home.conf
+prints "a snapshot that is meant by several lines gets one device" "" system start home
+is "by the first that means nothing else" "$(dmsetup ls --target multisnap-snap | cut -f 1)" mine
+mv /tmp/kept /etc/multisnap/home.conf
+multisnap deactivate home
+multisnap activate home 1 > /dev/null
 
 # --- stop ---------------------------------------------------------------------
 

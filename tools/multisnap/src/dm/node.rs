@@ -175,10 +175,10 @@ pub fn holders(dev: Dev) -> Vec<Dev> {
 }
 
 /// A path to a device that means the same one when devices are found in another order, if it has
-/// one.
-pub fn steady(dev: Dev) -> Option<PathBuf> {
+/// one that is `good`.
+pub fn steady(dev: Dev, good: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     if let Ok(name) = fs::read_to_string(format!("/sys/dev/block/{dev}/dm/name")) {
-        return Some(path(name.trim()));
+        return Some(path(name.trim())).filter(|path| good(path));
     }
     [
         "/dev/disk/by-partuuid",
@@ -189,7 +189,9 @@ pub fn steady(dev: Dev) -> Option<PathBuf> {
     .find_map(|folder| {
         let links = fs::read_dir(folder).into_iter().flatten().flatten();
         let links = links.map(|link| link.path());
-        links.filter(|link| dev_at(link) == Some(dev)).min()
+        links
+            .filter(|link| good(link) && dev_at(link) == Some(dev))
+            .min()
     })
 }
 

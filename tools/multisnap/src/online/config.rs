@@ -6,7 +6,10 @@
 //! snapshots get a device. Names, times and numbers of snapshots are in the store alone: a file
 //! refers to them, as somebody would who types a command.
 
-use super::{line, start::How};
+use super::{
+    line,
+    start::{self, How},
+};
 use crate::{failure::Failure, size};
 use std::{
     fs::{self, File},
@@ -99,8 +102,26 @@ pub fn exists(name: &str) -> bool {
     line::is_device_name(name) && path(name).exists()
 }
 
-/// Writes the file of an origin, whole or not at all.
+/// Fails if this could not be read again.
+pub fn check(name: &str, text: &str) -> Result<(), Failure> {
+    parse(name, text).map(drop).map_err(|why| {
+        let then = "say devices by paths below /dev that have no blanks, and sizes as in 10% or 1G";
+        Failure::new(&path(name), format!("cannot be written: it {why}"), then)
+    })
+}
+
+/// The snapshots that a file wants.
+pub fn snapshots(text: &str) -> Vec<Wanted> {
+    text.lines()
+        .filter_map(pair)
+        .filter(|(key, _)| *key == "snapshot")
+        .filter_map(|(_, value)| wanted(value).ok())
+        .collect()
+}
+
+/// Writes the file of an origin, whole or not at all, and nothing that could not be read.
 pub fn write(name: &str, text: &str) -> Result<(), Failure> {
+    check(name, text)?;
     let path = path(name);
     let new = path.with_extension("new");
     let written = fs::create_dir_all(DIR).and_then(|()| {
@@ -218,7 +239,11 @@ fn parse(name: &str, text: &str) -> Result<Config, String> {
             "read-only" => how.read_only = yes(value).map_err(bad)?,
             "preserve-on-error" => how.options.preserve_on_error = yes(value).map_err(bad)?,
             "discard-copy" => how.options.discard_copy = yes(value).map_err(bad)?,
-            "low-water" => how.options.low_water = Some(value.to_owned()),
+            "low-water" => {
+                // How many chunks that is, is known when the store is.
+                start::chunks(value, 1, 0).map_err(bad)?;
+                how.options.low_water = Some(value.to_owned());
+            }
             "cache-limit" => how.options.cache_limit = Some(size::parse(value).map_err(bad)?),
             "cache-threshold" => {
                 how.options.cache_threshold = Some(size::parse(value).map_err(bad)?)
@@ -266,7 +291,14 @@ fn device(value: &str, is_origin: bool) -> Result<PathBuf, String> {
 /// Whether a link goes by the content of a device, which an origin shares with what is mapped of
 /// it.
 pub fn is_of_content(link: &str) -> bool {
-    link.contains("/by-uuid/") || link.contains("/by-label/")
+    ["/by-uuid/", "/by-label/", "/by-id/lvm-pv-uuid-"]
+        .iter()
+        .any(|part| link.contains(part))
+}
+
+/// Whether a file can name an origin by this path, and so any device.
+pub fn is_steady(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| device(text, true).is_ok())
 }
 
 fn wanted(value: &str) -> Result<Wanted, String> {
@@ -346,6 +378,29 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let text = |path: &str| {
+            compose(
+                "x",
+                Path::new(path),
+                Path::new("/dev/b"),
+                &How::default(),
+                None,
+            )
+        };
+        assert!(check("x", &text("/dev/disk/by-id/a")).is_ok());
+        assert!(is_steady(Path::new("/dev/disk/by-id/a")));
+        for bad in ["/dev/disk/by-id/a b", "/dev/disk/by-uuid/1-2", "/tmp/a"] {
+            let why = check("x", &text(bad)).unwrap_err().to_string();
+            assert!(
+                why.contains("/etc/multisnap/x.conf cannot be written: it is wrong in line 2"),
+                "{why}"
+            );
+            assert!(!is_steady(Path::new(bad)), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let both = "origin = /dev/a\nstore = /dev/b\n";
         assert!(parse("x", both).is_ok());
@@ -361,6 +416,8 @@ mod tests {
             ("snapshot = 1 readonly\n", "readonly"),
             ("snapshot = 1 device=a/b\n", "a/b"),
             ("cache-limit = much\n", "much"),
+            ("low-water = some\n", "some"),
+            ("origin = /dev/disk/by-id/lvm-pv-uuid-x\n", "by-id"),
             ("initramfs = always\n", "always"),
             ("colour = red\n", "colour"),
         ] {

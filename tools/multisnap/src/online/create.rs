@@ -93,9 +93,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let name = args
         .how
         .check(&control, &args.origin, origin, store, args.no_start)?;
-    if args.enable {
-        enable::none(&name)?;
-    }
+    let pair = ((&*args.origin, origin), (&*args.store, store));
+    let file = enable::plan(args.enable, &name, pair.0, pair.1, &args.how)?;
     let origin_sectors = Disk::open(&args.origin, For::Live)?.len() / SECTOR;
     let params = args.of.params(chunk_sectors, origin_sectors)?;
     make(&args.store, store, &params)?;
@@ -104,9 +103,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         start::up(&control, origin, store, &name, &args.how, args.json)
     };
     let started = (!args.no_start).then(up).transpose()?;
-    if args.enable {
-        let pair = ((&*args.origin, origin), (&*args.store, store));
-        enable::file(&name, pair.0, pair.1, &args.how, started.is_some())?;
+    if let Some(file) = file {
+        enable::file(&name, &file, (origin, store), started.is_some())?;
     }
     if let Some(code) = started {
         return Ok(code);

@@ -4,7 +4,8 @@
 
 use super::{
     config::{self, Wanted},
-    hidden, line, rows,
+    hidden, line,
+    rows::{self, Row},
     start::{How, Options},
     volume::{path_of, Volume},
     At,
@@ -73,6 +74,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let rows = rows::read(&at.control, volume)?;
     for word in &args.snapshot {
         rows::several(&rows, word).map_err(|why| why.failure(word, volume))?;
+        if let Some(other) = same(&rows, &text, word) {
+            let name = &volume.name;
+            let what = format!("starts with snapshot {word} already, in the words {other}");
+            let then = format!("say these, or: multisnap disable {name} {other}");
+            return Err(volume.failure(what, then));
+        }
         let wanted = Wanted {
             word: word.clone(),
             read_only: args.read_only,
@@ -97,32 +104,52 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
-/// Fails if an origin that is to have a file has one already.
-pub fn none(name: &str) -> Result<(), Failure> {
-    if !config::exists(name) {
-        return Ok(());
-    }
-    let then = format!("change it; or remove it before: multisnap disable {name}");
-    Err(Failure::new(&config::path(name), "is there already", then))
-}
-
-/// Writes the file of an origin that somebody has just named the devices of. If it is started,
-/// udev is told.
-pub fn file(
+/// What the file of an origin is to say that somebody has just named the devices of; nothing if it
+/// is to have none. It fails before anything is done: if there is one already, or if this one could
+/// not be read.
+pub fn plan(
+    wanted: bool,
     name: &str,
     (origin, from): (&Path, Dev),
     (store, to): (&Path, Dev),
     how: &How,
-    started: bool,
-) -> Result<(), Failure> {
+) -> Result<Option<String>, Failure> {
+    if !wanted {
+        return Ok(None);
+    }
+    if config::exists(name) {
+        let then = format!("change it; or remove it before: multisnap disable {name}");
+        return Err(Failure::new(&config::path(name), "is there already", then));
+    }
     let (origin, store) = (steady(Some(origin), from), steady(Some(store), to));
     let text = config::compose(name, &origin, &store, how, early(from));
-    config::write(name, &text)?;
-    advise(name, from);
+    config::check(name, &text)?;
+    Ok(Some(text))
+}
+
+/// Writes the file of an origin and its store. If it is started, udev is told.
+pub fn file(
+    name: &str,
+    text: &str,
+    (origin, store): (Dev, Dev),
+    started: bool,
+) -> Result<(), Failure> {
+    config::write(name, text)?;
+    advise(name, origin);
     if started {
-        look_again(from, to);
+        look_again(origin, store);
     }
     Ok(())
+}
+
+/// Another word of the file for the one snapshot that a word means.
+fn same(rows: &[Row], text: &str, word: &str) -> Option<String> {
+    let row = rows::one(rows, word).ok()?;
+    let is = |other: &Wanted| other.word != word && rows::one(rows, &other.word) == Ok(row);
+    config::snapshots(text)
+        .into_iter()
+        .find(is)
+        .map(|it| it.word)
 }
 
 /// What udev knows of the two changes: it is told whose they are, and starts the unit.
@@ -182,14 +209,13 @@ fn as_started(volume: &Volume) -> String {
 /// one, or one that is found.
 fn steady(said: Option<&Path>, dev: Dev) -> PathBuf {
     let stays = |path: &&Path| {
-        let text = path.to_string_lossy();
         let link = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
-        link && text.starts_with("/dev/") && !config::is_of_content(&text)
+        link && config::is_steady(path)
     };
     if let Some(path) = said.filter(stays) {
         return path.to_path_buf();
     }
-    node::steady(dev).unwrap_or_else(|| {
+    node::steady(dev, config::is_steady).unwrap_or_else(|| {
         let path = path_of(dev);
         out::warn(&format!(
             "{path} has no name that stays when devices are found in another order"

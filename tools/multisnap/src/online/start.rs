@@ -93,9 +93,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let name = args
         .how
         .check(&control, &args.origin, origin, store, false)?;
-    if args.enable {
-        enable::none(&name)?;
-    }
+    let pair = ((&*args.origin, origin), (&*args.store, store));
+    let file = enable::plan(args.enable, &name, pair.0, pair.1, &args.how)?;
     up(
         &control,
         &args.origin,
@@ -104,9 +103,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         &args.how,
         args.json,
     )?;
-    if args.enable {
-        let pair = ((&*args.origin, origin), (&*args.store, store));
-        enable::file(&name, pair.0, pair.1, &args.how, true)?;
+    if let Some(file) = file {
+        enable::file(&name, &file, (origin, store), true)?;
     }
     Ok(Code::Good)
 }
@@ -217,7 +215,7 @@ impl Options {
 }
 
 /// A size or a share of all chunks, in chunks.
-fn chunks(text: &str, chunk_sectors: u32, total: u64) -> Result<u64, String> {
+pub fn chunks(text: &str, chunk_sectors: u32, total: u64) -> Result<u64, String> {
     if let Some(percent) = text.strip_suffix('%') {
         let percent: u8 = percent
             .parse()
@@ -300,9 +298,13 @@ pub fn up(
 
 /// What is in a store.
 pub fn header(origin: &Path, store: &Path) -> Result<Header, Failure> {
+    Ok(image(origin, store)?.header().clone())
+}
+
+/// A store, as it would be loaded.
+pub fn image(origin: &Path, store: &Path) -> Result<Image, Failure> {
     let (_, device) = Disk::open(store, For::Live)?.shared();
-    let image = Image::open(&device).map_err(|refusal| no_store(origin, store, &refusal))?;
-    Ok(image.header().clone())
+    Image::open(&device).map_err(|refusal| no_store(origin, store, &refusal))
 }
 
 /// Fails if an origin is shorter than it was.

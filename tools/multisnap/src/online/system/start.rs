@@ -7,7 +7,7 @@ use crate::{
     failure::{Code, Failure},
     online::{
         activate,
-        config::{self, Config},
+        config::{self, Config, Wanted},
         line,
         lock::Lock,
         need_target, rows, start,
@@ -17,6 +17,7 @@ use crate::{
     out,
 };
 use std::{
+    collections::BTreeSet,
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -121,8 +122,14 @@ fn snapshots(config: &Config) -> Result<Code, Failure> {
     let volume = at.volume.clone();
     let store = volume.store_uuid()?;
     let rows = rows::read(&at.control, &volume)?;
+    // Who names one snapshot says more of its device than who names many.
+    let names_one = |wanted: &&Wanted| rows::one(&rows, &wanted.word).is_ok();
+    let (mut wanted, many): (Vec<&Wanted>, Vec<&Wanted>) =
+        config.snapshots.iter().partition(names_one);
+    wanted.extend(many);
+    let mut done = BTreeSet::new();
     let mut first = None;
-    for wanted in &config.snapshots {
+    for wanted in wanted {
         let found = match rows::several(&rows, &wanted.word) {
             Ok(found) => found,
             Err(why) => {
@@ -135,7 +142,8 @@ fn snapshots(config: &Config) -> Result<Code, Failure> {
             }
         };
         for row in found {
-            if at.devices.of(&volume).any(|active| active.id == row.id) {
+            let active = at.devices.of(&volume).any(|active| active.id == row.id);
+            if active || !done.insert(row.id) {
                 continue;
             }
             let name = match &wanted.device {
