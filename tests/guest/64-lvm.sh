@@ -3,7 +3,7 @@
 # them is mounted and written; what LVM does to one that is under; and its words for all of it.
 # timeout: 400
 . ./lib.sh
-plan 93
+plan 103
 
 export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
 mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
@@ -76,6 +76,7 @@ is "so that only the table is new to it" "$(lvs 2>&1 | sed -n 's/.*WARNING: //p'
 like "the device has LVM's still" "$(dmsetup info -c --noheadings -o uuid vg-home)" '^LVM-'
 ok "the file system is written as before" goes_on
 like "a second store is refused" "$(lvm lvcreate -s -L 32M vg/home 2>&1)" "has a store already"
+ln -s ../mapper/gone /dev/vg/before
 ok "-n makes a snapshot" lvm lvcreate -s -n before vg/home
 like "which has a device" "$(dmsetup info -c --noheadings -o uuid vg-before)" '^MSNAP-[0-9a-f]{32}-1$'
 echo two > /mnt/home/file
@@ -137,9 +138,13 @@ ok "and lvextend" lvextend -qq -L +8M vg/home
 ok "and pvmove" pvmove -qq -i 1 -n vg/home /dev/pvb /dev/pvc
 sum=$(dd if=/mnt/home/big bs=1M status=none | cksum)
 dmesg_mark
-said=$(multisnap under /dev/vg/home /dev/vg/home-msstore 2>&1)
+like "with snapshots it is not put in again" "$(multisnap under /dev/vg/home /dev/vg/home-msstore 2>&1)" \
+	"was in use without .*2 snapshots in .* would lose .*; .*--lose-snapshots"
+like "nor for a new one" "$(lvm lvcreate -s -n next vg/home 2>&1)" "2 snapshots in .* would lose .*--lose-snapshots"
+is "nothing has changed" "$(state vg-home) $(dmsetup ls | grep -c msorigin)" "linear Active:Live 1"
+said=$(multisnap under /dev/vg/home /dev/vg/home-msstore --lose-snapshots 2>&1)
 is "in again" "$(state vg-home)" "$under"
-like "and it is said what that means" "$said" "was in use without multisnapshot: snapshots made before lose"
+like "and it is said what that means" "$said" "was in use without multisnapshot: 2 snapshots made before lose"
 is "which is not told twice" "$(our_lines | grep -c 'lost what')" 1
 is "the snapshots exist" "$(ms_status vg-home ids)" 1-2
 multisnap activate vg-home 1 --device vg-before > /dev/null
@@ -178,7 +183,7 @@ lvchange -qq -an vg/small
 is "LVM deactivates it, and what it stands on" "$(dmsetup ls | grep -c '^vg-small')" 0
 lvchange -qq -ay vg/small vg/smallstore
 write_pattern /dev/vg/small 0 64 9
-multisnap under /dev/vg/small /dev/mapper/vg-smallstore > /tmp/out 2>&1 || diag "$(cat /tmp/out)"
+multisnap under /dev/vg/small /dev/mapper/vg-smallstore --lose-snapshots > /tmp/out 2>&1 || diag "$(cat /tmp/out)"
 is "what it held is lost after a write without us" "$(ms_status vg-small ids) $(our_lines | grep -c 'was written while')" "1-3 1"
 
 # Its device goes without LVM, and leaves the second one.
@@ -205,6 +210,29 @@ ok "a snapshot is removed by name" lvm lvremove vg/first
 like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
 ok "a store is removed by force" lvm lvremove -f vg/smallstore
 is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
+
+# --- said again ---------------------------------------------------------------------
+lvcreate -qq -y -L 8M -n again vg
+dmsetup create vg-small-msorigin --table "0 8 zero"
+like "what is in the way is told after the store is made" "$(multisnap under /dev/vg/small /dev/vg/again --create 2>&1)" \
+	"vg-small-msorigin has the name that is needed"
+dmsetup remove vg-small-msorigin
+like "another kind of store is not made of it" "$(multisnap under /dev/vg/small /dev/vg/again --create --chunk-size 64K 2>&1)" \
+	"holds a store of snapshots"
+ok "the same one can be said again" multisnap under /dev/vg/small /dev/vg/again --create
+is "and is under" "$(state vg-small) $(dmsetup table vg-small | cut -d ' ' -f 6)" "$under 32"
+multisnap snapshot vg-small > /dev/null
+multisnap stop vg-small > /dev/null
+lvchange -qq -ay vg/small
+like "with a snapshot it is not taken for new" "$(multisnap under /dev/vg/small /dev/vg/again --create 2>&1)" \
+	"holds a store of snapshots"
+mkdir /tmp/bin
+ln -s /bin/true /tmp/bin/lvcreate
+lvremove -qq -f vg/again
+rc=0
+PATH=/tmp/bin:$PATH multisnap-lvm lvcreate -s -L 4M --snapshotstore ghost vg/small > /tmp/out 2>&1 || rc=$?
+is "a store that LVM does not make is none" "$rc $(compgen -G "/dev/mapper/*ghost")" "2 "
+like "how it is said" "$(lvm --help)" "lvs .VG . VG/STORE..*--lose-snapshots"
 umount /mnt/home
 ok "the other one as well" lvm lvremove -f vg/home-msstore
 is "and its origin is plain" "$(state vg-home)" "linear Active:Live"

@@ -31,7 +31,13 @@ pub fn all(program: &Command) -> String {
     page += sections;
     page += EXIT;
     let names = program.get_subcommands().map(Command::get_name);
-    page + &see_also(names, &["multisnapshot (7)", "dmsetup (8)", "lvm (8)"])
+    let others = [
+        "multisnapshot (7)",
+        "multisnap\\-lvm (8)",
+        "dmsetup (8)",
+        "lvm (8)",
+    ];
+    page + &see_also(names, &others)
 }
 
 /// The page of one command of the program.
@@ -57,10 +63,11 @@ pub fn one(program: &Command, command: &Command) -> String {
         .iter()
         .enumerate()
         .filter(|(i, _)| *i != at && i.abs_diff(at) < 3);
-    page + &see_also(
-        near.map(|(_, name)| *name),
-        &["multisnap (8)", "multisnapshot (7)"],
-    )
+    let mut others = vec!["multisnap (8)", "multisnapshot (7)"];
+    if matches!(name, "under" | "out") {
+        others.push("multisnap\\-lvm (8)");
+    }
+    page + &see_also(near.map(|(_, name)| *name), &others)
 }
 
 /// What there is to say of a command, beside what clap knows.

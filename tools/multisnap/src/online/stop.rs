@@ -7,6 +7,7 @@ use crate::{
     dm::node,
     failure::{Code, Failure},
     out,
+    size::count,
 };
 use serde::Serialize;
 
@@ -53,16 +54,33 @@ pub fn stop(word: &str, json: bool) -> Result<(), Failure> {
     let names = active.iter().map(|active| active.name.as_str());
     for name in names.clone().chain([volume.name.as_str()]) {
         if let Err(e) = at.control.remove(name) {
+            let gone = names.clone().position(|one| one == name);
+            let gone = gone.unwrap_or(active.len());
             return Err(match e.raw_os_error() {
                 Some(libc::EBUSY) => in_use(&at, name),
-                _ => at.failed_for(name, "cannot be removed", &e, super::SEE_LOG),
+                _ => {
+                    let doing = match gone {
+                        0 => "cannot be removed".to_owned(),
+                        n => format!(
+                            "cannot be removed after the devices of {}",
+                            count(n as u64, "snapshot")
+                        ),
+                    };
+                    let then = format!(
+                        "{0} is still started: see the kernel log (dmesg | tail), then: multisnap \
+                         stop {0}",
+                        volume.name
+                    );
+                    at.failed_for(name, &doing, &e, then)
+                }
             });
         }
     }
     if let Some(origin) = origin {
         if let Err(e) = hidden::remove(&at.control, &origin) {
+            let doing = format!("cannot be removed, and {} is stopped", volume.name);
             let then = format!("try it yourself: dmsetup remove {origin}");
-            return Err(at.failed_for(&origin, "cannot be removed", &e, then));
+            return Err(at.failed_for(&origin, &doing, &e, then));
         }
     }
     let deactivated: Vec<&str> = names.collect();

@@ -6,7 +6,10 @@
 //! for what is under way and resumes it. No user space runs meanwhile, so that the command may
 //! lie on that very device. No file system is frozen, since nothing is cut.
 
-use crate::dm::{self, sys::Interrupts, wire::Target, Control};
+use crate::{
+    dm::{self, sys::Interrupts, wire::Target, Control},
+    failure::words,
+};
 use rustix::mm::{mlockall, munlockall, MlockAllFlags};
 use std::{io, time::Duration};
 
@@ -49,9 +52,24 @@ impl<'a> Swap<'a> {
         info.is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
     }
 
-    /// Resumes it.
-    pub fn resume(&self) -> io::Result<()> {
-        self.control.resume(self.name, 0, 0)
+    /// Has it go on, with the table that is live. If it does not, what it is like.
+    pub fn settle(&self) -> Option<Stuck> {
+        if !self.is_suspended() {
+            return None;
+        }
+        let e = self.control.resume(self.name, 0, 0).err()?;
+        let kind = self.kind().unwrap_or_else(|| "no".to_owned());
+        Some(Stuck {
+            what: format!(
+                "it is suspended with a table of {kind}, so that whoever uses it waits, and cannot \
+                 be resumed: {}",
+                words(&e)
+            ),
+            then: format!(
+                "mend what the kernel log names (dmesg | tail), then: dmsetup resume {}",
+                self.name
+            ),
+        })
     }
 
     /// The target that is live.
@@ -64,6 +82,14 @@ impl<'a> Swap<'a> {
     pub fn stopped(&self) -> bool {
         self.interrupts.stopped()
     }
+}
+
+/// A device that does not go on.
+pub struct Stuck {
+    /// What it is like.
+    pub what: String,
+    /// The way out.
+    pub then: String,
 }
 
 impl Drop for Swap<'_> {

@@ -2,7 +2,12 @@
 
 //! `multisnap out`: takes a device out again that was put under multisnapshot, while it is in use.
 
-use super::{hidden, line, need_target, rows, stop, swap::Swap, volume::Active, At, SEE_LOG};
+use super::{
+    hidden, line, need_target, rows, stop,
+    swap::{Stuck, Swap},
+    volume::Active,
+    At, SEE_LOG,
+};
 use crate::{
     dm,
     failure::{Code, Failure},
@@ -84,16 +89,10 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         Ok(()) => swap.to(&table),
         Err(_) => Ok(()),
     };
-    if swap.is_suspended() {
-        let _ = swap.resume();
-    }
+    let stuck = swap.settle();
     drop(swap);
-    first.map_err(|e| not_out(&mut at, &e, args))?;
-    second.map_err(|e| {
-        let then =
-            format!("for a logical volume: lvchange --refresh; then: dmsetup remove {origin}");
-        at.failed("is out, but cannot get its own table back", &e, then)
-    })?;
+    first.map_err(|e| not_out(&mut at, &e, args, stuck.as_ref()))?;
+    second.map_err(|e| not_back(&mut at, &e, &origin, stuck.as_ref()))?;
     if let Err(e) = hidden::remove(&at.control, &origin) {
         let then = format!("try it yourself: dmsetup remove {origin}");
         return Err(at.failed_for(&origin, "cannot be removed", &e, then));
@@ -109,7 +108,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
-fn not_out(at: &mut At, e: &io::Error, args: &Args) -> Failure {
+fn not_out(at: &mut At, e: &io::Error, args: &Args, stuck: Option<&Stuck>) -> Failure {
+    if let Some(stuck) = stuck {
+        let what = format!("is not out: {}", stuck.what);
+        return at.volume.failure(what, &*stuck.then);
+    }
     if e.raw_os_error() == Some(libc::EINTR) {
         let what = format!(
             "is not out: a signal came, or I/O that is under way did not end in {} s; nothing is \
@@ -120,4 +123,18 @@ fn not_out(at: &mut At, e: &io::Error, args: &Args) -> Failure {
         return at.volume.failure(what, then);
     }
     at.failed("cannot be taken out", e, SEE_LOG)
+}
+
+/// It passes everything to the second device by a table of `multisnap-out`, which does no harm.
+fn not_back(at: &mut At, e: &io::Error, origin: &str, stuck: Option<&Stuck>) -> Failure {
+    let name = &at.volume.name;
+    let rest = format!("for a logical volume: lvchange --refresh; then: dmsetup remove {origin}");
+    if let Some(stuck) = stuck {
+        let what = format!("is out, but {}", stuck.what);
+        return at.volume.failure(what, format!("{}; {rest}", stuck.then));
+    }
+    let doing = format!(
+        "is out and in use as before, by way of {origin}, but {name} cannot get its own table back"
+    );
+    at.failed(&doing, e, rest)
 }

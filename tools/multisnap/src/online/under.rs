@@ -15,11 +15,13 @@ use super::{
     SEE_LOG,
 };
 use crate::{
+    device::{Disk, For},
     dm::{self, klog::Log, node, wire::Dev, wire::Target, Control},
-    failure::{Code, Failure},
+    failure::{words, Code, Failure},
     out,
+    size::count,
 };
-use multisnap_store::image::Header;
+use multisnap_store::image::{Header, Image, Params};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -35,13 +37,17 @@ pub struct Args {
     device: PathBuf,
     /// Its store.
     store: PathBuf,
-    /// Make the store first, of an empty device.
+    /// Make the store first, of an empty device. One that is new and fits is taken as it is.
     #[arg(long)]
     create: bool,
     #[command(flatten)]
     of: create::Of,
     #[command(flatten)]
     options: start::Options,
+    /// Do it although the device was in use without multisnapshot. The snapshots that there are lose
+    /// what they share with it, and keep what is in the store.
+    #[arg(long)]
+    lose_snapshots: bool,
     /// How long what is under way on the device may be waited for.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
@@ -67,14 +73,18 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     if args.create {
         let chunk = args.of.chunk_sectors(dev, store)?;
         let params = args.of.params(chunk, device.sectors)?;
-        create::make(&args.store, store, &params)?;
-    } else {
-        start::free(&args.store, store)?;
+        if !is_new(&args.store, &params) {
+            create::make(&args.store, store, &params)?;
+        }
     }
-    let header = start::header(&args.device, &args.store)?;
+    start::free(&args.store, store)?;
+    let image = start::image(&args.device, &args.store)?;
+    let header = image.header().clone();
+    let snapshots = image.space().map_or(0, |space| space.live_ids);
+    drop(image);
     start::fits(&args.device, device.sectors, &args.store, &header)?;
     let mut log = Log::listen();
-    let line = device.put(&control, args, store, &header, &mut log)?;
+    let line = device.put(&control, args, store, (&header, snapshots), &mut log)?;
     let path = node::path(&device.name);
     if args.json {
         out::line(&start::Started {
@@ -93,6 +103,22 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         ))?;
     }
     Ok(Code::Good)
+}
+
+/// Whether a device holds a store that is like the one that is to be made, and that no snapshot was
+/// ever in: one that this command has made before it failed.
+fn is_new(store: &Path, params: &Params) -> bool {
+    let Ok(disk) = Disk::open(store, For::Live) else {
+        return false;
+    };
+    let (_, device) = disk.shared();
+    Image::open(&device).is_ok_and(|image| {
+        let header = image.header();
+        header.next_id == 1
+            && header.store_type == params.store_type
+            && header.chunk_sectors == params.chunk_sectors
+            && header.origin_sectors == params.origin_sectors
+    })
 }
 
 /// A mapped device as it is.
@@ -160,7 +186,7 @@ impl Device {
         control: &Control,
         args: &Args,
         store: Dev,
-        header: &Header,
+        (header, snapshots): (&Header, u64),
         log: &mut Log,
     ) -> Result<OriginLine, Failure> {
         let origin = hidden::name_for(&self.name);
@@ -174,13 +200,7 @@ impl Device {
             .and_then(|mut line| {
                 if is_written(control, &self.name, self.dev) {
                     line.generic.push("origin-written".to_owned());
-                    if header.next_id > 1 {
-                        out::warn(&format!(
-                            "{} was in use without multisnapshot: snapshots made before lose what \
-                         they still share with it",
-                            self.name
-                        ));
-                    }
+                    self.may_lose(args, snapshots)?;
                 }
                 self.swap(control, &line, args, log)?;
                 Ok(line)
@@ -189,6 +209,33 @@ impl Device {
             let _ = hidden::remove(control, &origin);
         }
         result
+    }
+
+    /// Fails if there are snapshots that would lose something, unless that was said.
+    fn may_lose(&self, args: &Args, snapshots: u64) -> Result<(), Failure> {
+        if snapshots == 0 {
+            return Ok(());
+        }
+        let has = count(snapshots, "snapshot");
+        if args.lose_snapshots {
+            out::warn(&format!(
+                "{} was in use without multisnapshot: {has} made before lose what they still share \
+                 with it",
+                self.name
+            ));
+            return Ok(());
+        }
+        let what = format!(
+            "was in use without multisnapshot, so {has} in {} would lose what is shared with it",
+            args.store.display()
+        );
+        let then = format!(
+            "copy what you need of them before, with multisnap cat; then: multisnap under {} {} \
+             --lose-snapshots",
+            args.device.display(),
+            args.store.display()
+        );
+        Err(Failure::new(&args.device, what, then))
     }
 
     fn swap(
@@ -214,13 +261,18 @@ impl Device {
             // It is live and could not be started. Nobody has written anything.
             let out = line::out_target(line.origin, self.sectors);
             let back = swap.to(&[out]).and_then(|()| swap.to(&self.table));
-            if back.is_err() || swap.is_suspended() {
-                let what = "could not be put under, and not get its old table back either";
-                let then = format!("restart the machine, or: dmsetup info {}", self.name);
-                return Err(Failure::new(&args.device, what, then));
+            if let Err(e) = back {
+                let what = "could not be put under, nor get its old table back";
+                let (state, then) = match swap.settle() {
+                    Some(stuck) => (stuck.what, stuck.then),
+                    None => (words(&e), SEE_LOG.to_owned()),
+                };
+                return Err(Failure::new(&args.device, format!("{what}: {state}"), then));
             }
-        } else {
-            let _ = swap.resume();
+        }
+        if let Some(stuck) = swap.settle() {
+            let what = format!("is not under multisnapshot: {}", stuck.what);
+            return Err(Failure::new(&args.device, what, stuck.then));
         }
         let stopped = swap.stopped();
         drop(swap);

@@ -8,7 +8,7 @@
 //! removed.
 
 use crate::{
-    dm::{node, wire::Target, Control},
+    dm::{self, node, wire::Target, Control},
     failure::{words, Code, Failure},
     online::volume::{Devices, Volume},
     out,
@@ -49,8 +49,16 @@ fn leave(control: &Control, volume: &Volume) -> Result<(), String> {
     };
     control.load(&volume.name, &plain, true).map_err(said)?;
     control.resume(&volume.name, 0, 0).map_err(|e| {
-        // It goes on with the table it has.
         let _ = control.clear(&volume.name);
-        words(&e)
+        let why = words(&e);
+        let suspended = || {
+            let info = control.info(&volume.name);
+            info.is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
+        };
+        // It goes on with the table it has.
+        match suspended() && control.resume(&volume.name, 0, 0).is_err() {
+            true => format!("{why}; it is suspended now, so what reads it waits"),
+            false => format!("{why}; it goes on as it was"),
+        }
     })
 }
