@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 47
+plan 50
 
 ms() {
 	rc=0
@@ -96,7 +96,7 @@ wait $cut 2> /dev/null
 ok "killed: the parent is resumed all the same" within 10 is_state slow-1 Active:Live
 like "the origin, too" "$(state slow)" "^Active:"
 refused "what is left is told" "multisnap snapshot slow --cancel" snapshot slow --timeout 2
-prints "and dropped" "" snapshot slow --cancel
+prints "and dropped" '{"cancelled":"slow"}' snapshot slow --cancel --json
 is "then nothing is" "$(state slow) $(ms_status slow pending)" "Active:Live -"
 
 begin --of 1 --timeout 3
@@ -168,6 +168,10 @@ is "as the device shows" "$(sectors /dev/mapper/slow)" 32768
 is "the snapshot has not" "$(sectors /dev/mapper/slow-1)" 16384
 ok "and is right" check_pattern /dev/mapper/slow-1 0 512 1
 is "growth as an object" "$(multisnap grow slow --json | jq -c '[.volume, .old_sectors, .sectors]')" '["slow",32768,32768]'
+stuck
+refused "one that takes too long is given up" "did not grow: .* in 2 s; nothing is changed.*grow slow --timeout 600" grow slow --timeout 2
+is "and the device goes on" "$(state slow)" Active:Live
+go "the write ends when it can"
 part o 16384
 refused "an origin that has shrunk" "od has 16384 sectors, and had 32768: it has shrunk" grow slow
 part o 32768

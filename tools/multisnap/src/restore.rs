@@ -15,6 +15,7 @@ use crate::{
     table::{parse, Runs, Table},
 };
 use multisnap_store::image::{Maker, Params, Row, SnapshotId, Type, DIGESTS};
+use serde::Serialize;
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -35,6 +36,18 @@ pub struct Args {
     /// Size of a file that is made; that of the old store if it is not said.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     size: Option<u64>,
+    /// Print an object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of a store that was made.
+#[derive(Serialize)]
+struct Restored<'a> {
+    store: &'a Path,
+    uuid: String,
+    snapshots: u64,
+    records: u64,
 }
 
 /// Longest line of a dump that is read.
@@ -76,9 +89,10 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         args.size.unwrap_or(old),
         args.size.is_some(),
     )?;
+    let uuid = out::draw_uuid()?;
     let made = (|| {
         let params = Params {
-            uuid: out::draw_uuid()?,
+            uuid,
             origin_sectors: facts.first_size(&table),
             ..params
         };
@@ -101,12 +115,22 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         writer.maker.finish(digests).map_err(refused)
     })();
     made.inspect_err(|_| output.abandon())?;
-    eprintln!(
-        "multisnap: {} is a store with {} and {}",
-        args.store_out.display(),
-        size::count(snapshots, "snapshot"),
-        size::count(lines.end.map_or(0, |end| end.records), "record")
-    );
+    let records = lines.end.map_or(0, |end| end.records);
+    if args.json {
+        out::line(&Restored {
+            store: &args.store_out,
+            uuid: out::hex(&uuid),
+            snapshots,
+            records,
+        })?;
+    } else {
+        out::text(&format!(
+            "{} is a store with {} and {}\n",
+            args.store_out.display(),
+            size::count(snapshots, "snapshot"),
+            size::count(records, "record")
+        ))?;
+    }
     Ok(Code::Good)
 }
 

@@ -3,6 +3,7 @@
 //! `multisnap grow`: takes origin and store as large as their devices are now.
 
 use super::{
+    swap::Swap,
     volume::{path_of, Devices},
     At, SEE_LOG,
 };
@@ -14,7 +15,7 @@ use crate::{
     size::{self, SECTOR},
 };
 use serde::Serialize;
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// What `grow` is told.
 #[derive(clap::Args)]
@@ -22,6 +23,9 @@ use std::path::Path;
 pub struct Args {
     /// The origin.
     volume: String,
+    /// How long what is under way on the device may be waited for.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: u64,
     /// Print an object instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -66,12 +70,24 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         return Err(Failure::new(Path::new(&path), what, then));
     }
     let table = volume.line.target(sectors);
-    let live = at.control.load(name, &table, false);
-    let live = live.and_then(|()| at.control.resume(name, 0, 0));
+    let swap = Swap::begin(&at.control, name, Duration::from_secs(args.timeout));
+    let live = swap.to(&[table]);
+    // It is suspended if the new table could not be started.
+    let stuck = swap.settle();
+    drop(swap);
+    if let Some(stuck) = stuck {
+        return Err(volume.failure(format!("did not grow: {}", stuck.what), stuck.then));
+    }
     if let Err(e) = live {
-        let _ = at.control.clear(name);
-        // It is suspended if the new table could not be started.
-        let _ = at.control.resume(name, 0, 0);
+        if e.raw_os_error() == Some(libc::EINTR) {
+            let what = format!(
+                "did not grow: a signal came, or I/O that is under way did not end in {} s; nothing \
+                 is changed",
+                args.timeout
+            );
+            let then = format!("say it again, or wait longer: multisnap grow {name} --timeout 600");
+            return Err(volume.failure(what, then));
+        }
         return Err(at.failed("cannot grow", &e, SEE_LOG));
     }
     let sectors = Devices::find(&at.control)?.volume(name)?.sectors;

@@ -37,7 +37,7 @@ pub struct Args {
     /// Make none, but drop one that was asked for and is not made.
     #[arg(long, conflicts_with_all = ["name", "of", "no_freeze"])]
     cancel: bool,
-    /// Print an object instead of the id.
+    /// Print an object instead of the id, or of nothing.
     #[arg(long)]
     json: bool,
 }
@@ -50,11 +50,21 @@ struct Made<'a> {
     name: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+struct Cancelled<'a> {
+    cancelled: &'a str,
+}
+
 /// Makes a snapshot, and prints its id.
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let mut at = At::find(&args.volume)?;
     if args.cancel {
-        return cut::cancel(&mut at).map(|()| Code::Good);
+        cut::cancel(&mut at)?;
+        if args.json {
+            let volume = &at.volume.name;
+            out::line(&Cancelled { cancelled: volume })?;
+        }
+        return Ok(Code::Good);
     }
     at.volume.writable()?;
     let rows = match (&args.name, &args.of) {

@@ -362,15 +362,17 @@ impl World {
         multisnap(&args)
     }
 
-    /// Dumps the store, and restores it as `name`.
+    /// Dumps the store, and restores it as `name`; what is told of it.
     #[track_caller]
-    pub fn restore(&self, name: &str) {
+    pub fn restore(&self, name: &str) -> serde_json::Value {
         let dump = self.folder.path(&format!("{name}.dump"));
         let dump_to = dump.display().to_string();
         let store = self.store().display().to_string();
         multisnap(&["dump", &store, "--output", &dump_to]).ends(0);
         let out = self.folder.path(name).display().to_string();
-        multisnap(&["restore", &dump_to, &out, "--data", &store]).ends(0);
+        multisnap(&["restore", &dump_to, &out, "--data", &store, "--json"])
+            .ends(0)
+            .json()
     }
 
     /// The blocks that hold nodes of a tree in use, by the number of the tree and the level.

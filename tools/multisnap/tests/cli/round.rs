@@ -55,7 +55,7 @@ fn ids_go_on_where_they_were() {
             world.delete(sub);
         }
         world.stop();
-        world.restore("store2");
+        let told = world.restore("store2");
         let (old, new) = (lines(&world, "store"), lines(&world, "store2"));
         assert_eq!(old[0]["store"]["next_id"], 5);
         assert_eq!(new[0]["store"]["next_id"], 5);
@@ -65,6 +65,8 @@ fn ids_go_on_where_they_were() {
         };
         assert_eq!(snapshots(&old), snapshots(&new));
         assert_ne!(old[0]["store"]["uuid"], new[0]["store"]["uuid"]);
+        assert_eq!(told["uuid"], new[0]["store"]["uuid"]);
+        assert_eq!(told["snapshots"], snapshots(&new).len());
     }
 }
 
