@@ -7,5 +7,6 @@ mod damage;
 mod fixture;
 mod flips;
 mod history;
+mod images;
 mod round;
 mod usage;
