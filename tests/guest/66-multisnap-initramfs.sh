@@ -1,0 +1,92 @@
+#!/bin/bash
+# What is put into an initramfs of initramfs-tools, and what its script makes of the root file
+# system that the kernel's command line names. A system that starts with it is in tests/boot.
+. ./lib.sh
+plan 24
+
+make_nullblk o 64
+make_nullblk s 64
+make_nullblk other 64
+mine=aaaaaaaa-1111-4111-8111-111111111111
+cp bin/multisnap /usr/sbin/
+cp boot/63-multisnap.rules boot/57-multisnap-dm.rules /usr/lib/udev/rules.d/
+mkdir -p /conf /etc/multisnap
+mkfs.ext4 -q -U $mine -L system /dev/o
+dmsetup create vg-o --table "0 131072 linear /dev/o 0"
+mkfs.ext4 -q -L else /dev/other
+other=$(blkid -s UUID -o value /dev/other)
+multisnap create /dev/mapper/vg-o /dev/s --name root --enable > /dev/null 2>&1
+conf=/etc/multisnap/root.conf
+
+# hook: leaves what it makes below /tmp/tree, the modules that it wants, and its warnings in $said.
+hook() {
+	rm -rf /tmp/tree /tmp/modules
+	mkdir -p /tmp/tree/usr/{bin,sbin,lib}
+	said=$(env DESTDIR=/tmp/tree version="$(uname -r)" verbose=n __MODULES_TO_ADD=/tmp/modules \
+		sh boot/initramfs-tools/hook 2>&1 > /dev/null)
+}
+# asked <root=> [<kernel's command line>]: what the script says in place of it.
+asked() {
+	rm -f /conf/param.conf
+	echo "root=$1 ro ${2:-}" > /tmp/cmdline
+	mount --bind /tmp/cmdline /proc/cmdline
+	env ROOT="$1" sh boot/initramfs-tools/local-top > /tmp/said 2>&1
+	umount /proc/cmdline
+	cat /conf/param.conf 2> /dev/null
+}
+
+hook
+is "an origin that is not for it is not in it" "$(find /tmp/tree -name 'multisnap*')" ""
+echo "initramfs = yes" >> $conf
+hook
+ok "one that is, is" cmp $conf /tmp/tree/etc/multisnap/root.conf
+ok "and the command" test -x /tmp/tree/usr/sbin/multisnap
+is "the rules" "$(find /tmp/tree -name '*multisnap*.rules' | wc -l)" 2
+ok "and the module" grep -qx dm-multisnapshot /tmp/modules
+is "it has no root file system" "$(find /tmp/tree -name '*.root')" ""
+is "nothing is warned of" "$said" ""
+
+sed -i 's/^initramfs = yes/initramfs = root/' $conf
+hook
+is "a root file system is written down by its names" "$(cat /tmp/tree/etc/multisnap/root.root)" \
+	"$(printf '%s\n' /dev/mapper/vg-o UUID=$mine LABEL=system)"
+is "nothing is warned of" "$said" ""
+
+# On a machine that starts: the plain device and the other one are there.
+multisnap stop root > /dev/null
+cp /tmp/tree/etc/multisnap/root.root /etc/multisnap/
+is "by its uuid it is the mapped device" "$(asked UUID=$mine)" ROOT=/dev/mapper/root
+is "which is started" "$(dmsetup table root | cut -d ' ' -f 3)" multisnapshot
+multisnap stop root > /dev/null
+is "so it is by its label" "$(asked LABEL=system)" ROOT=/dev/mapper/root
+is "and by the plain device that is in its file" "$(asked /dev/mapper/vg-o)" ROOT=/dev/mapper/root
+is "another file system is left alone" "$(asked "UUID=$other")" ""
+is "also by its label" "$(asked LABEL=else)" ""
+is "and a device of which nothing is known" "$(asked UUID=12345678-1111-4111-8111-111111111111)" ""
+is "the mapped device is what it is" "$(asked /dev/mapper/root)" ""
+multisnap stop root > /dev/null
+is "multisnap=off leaves all as it is" "$(asked UUID=$mine multisnap=off)$(dmsetup ls --target multisnapshot)" ""
+is "a word like that does not" "$(asked UUID=$mine multisnap=offline)" ROOT=/dev/mapper/root
+multisnap stop root > /dev/null
+
+# Where the disks are not here, fstab says what is on them.
+sed -i 's|^origin = .*|origin = /dev/disk/by-id/elsewhere|' $conf
+printf '# root\nUUID=%s /home ext4 defaults 0 2\nLABEL=system / ext4 defaults 0 1\n' "$mine" > /etc/fstab
+hook
+is "fstab is read" "$(cat /tmp/tree/etc/multisnap/root.root)" $'/dev/disk/by-id/elsewhere\nLABEL=system'
+is "and that is enough" "$said" ""
+echo "/dev/x / ext4 defaults 0 1" > /etc/fstab
+hook
+like "a root file system without a name is told" "$said" "W: multisnap: UUID and label .* on root are not known"
+file=$(modinfo -n dm-multisnapshot)
+mv "$file" /tmp/
+depmod
+hook
+mv "/tmp/${file##*/}" "$file"
+depmod
+like "and so is a missing module" "$said" "W: multisnap: [^ ]+ has no module dm-multisnapshot"
+rm /etc/multisnap/root.root
+is "then nothing is taken for it" "$(asked UUID=$mine)" ""
+rm $conf
+dmsetup remove vg-o
+cleanup
