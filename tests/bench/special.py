@@ -26,7 +26,7 @@ def in_turn(pairs, measures, say):
 
 
 def status(name, field):
-    """A field of the origin's status, by its number in multisnapshot.rst."""
+    """A field of the origin's status, by its number in messages.rst."""
     return dm.status(name).split()[field - 1]
 
 

@@ -38,7 +38,7 @@ right_or_lost() {
 	done
 	echo "$lost"
 }
-# The machine must not stop before the loss could be told (multisnapshot.rst).
+# The machine must not stop before the loss could be told (promises.rst).
 told() { mode_is rw || our_lines | grep -q "have lost"; }
 set_up() { # <generic args>
 	make_nullblk o 16

@@ -5,29 +5,7 @@
 . ./lib.sh
 plan 126
 
-as=()
-# ms <word>...: leaves output in $out, errors in $err, status in $rc.
-ms() {
-	rc=0
-	out=$("${as[@]}" multisnap "$@" 2> /tmp/err) || rc=$?
-	err=$(cat /tmp/err)
-}
-# works <what> <word>...: ends well, and says nothing on standard error.
-works() {
-	ms "${@:2}"
-	is "$1" "status $rc: $err" "status 0: "
-}
-# prints <what> <wanted> <word>...
-prints() {
-	ms "${@:3}"
-	is "$1" "$rc $out$err" "0 $2"
-}
-# refused <what> <part of the line> <word>...: one line, which says what to do.
-refused() {
-	ms "${@:3}"
-	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
-	like "$1" "$rc $(wc -l < /tmp/err) $err" "^2 1 multisnap: .*$2"
-}
+. ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
 field() { multisnap "${@:2}" --json | jq -r "$1"; }
 # suspended <device>

@@ -5,20 +5,7 @@
 . ./lib.sh
 plan 50
 
-ms() {
-	rc=0
-	out=$(multisnap "$@" 2> /tmp/err) || rc=$?
-	err=$(cat /tmp/err)
-}
-prints() {
-	ms "${@:3}"
-	is "$1" "$rc $out$err" "0 $2"
-}
-refused() {
-	ms "${@:3}"
-	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
-	like "$1" "$rc $(wc -l < /tmp/err) $err" "^2 1 multisnap: .*$2"
-}
+. ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
 state() { dmsetup info -c --noheadings -o suspended,tables_loaded "$1"; }
 is_state() { [ "$(state "$1")" = "$2" ]; }

@@ -1,23 +1,10 @@
 #!/bin/bash
-# What multisnap says when a store, a module or somebody else stands in its way, and that its recipes
-# (Documentation/multisnap.rst) do what they say.
+# What multisnap says when a store, a module or somebody else stands in its way, and that all goes
+# on after that.
 . ./lib.sh
 plan 41
 
-ms() {
-	rc=0
-	out=$(multisnap "$@" 2> /tmp/err) || rc=$?
-	err=$(cat /tmp/err)
-}
-works() {
-	ms "${@:2}"
-	is "$1" "status $rc: $err" "status 0: "
-}
-refused() {
-	ms "${@:3}"
-	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
-	like "$1" "$rc $(wc -l < /tmp/err) $err" "^[12] 1 multisnap: .*$2"
-}
+. ./multisnap.sh
 make_nullblk o 16
 make_nullblk s 16
 
@@ -51,7 +38,7 @@ like "is in the table" "$(dmsetup table v)" " 32 3 discard-copy low-water 64 btr
 works "it is stopped" stop v
 dd if=/dev/urandom of=/dev/s bs=4k seek=8 count=1 oflag=direct status=none
 dd if=/dev/urandom of=/dev/s bs=4k seek=16 count=1 oflag=direct status=none
-refused "a damaged store is" "/dev/s is damaged: .*multisnap check /dev/s" start /dev/o /dev/s
+refused_with 1 "a damaged store is" "/dev/s is damaged: .*multisnap check /dev/s" start /dev/o /dev/s
 is "with its own status" "$rc" 1
 dd if=/dev/urandom of=/dev/s bs=4k count=1 oflag=direct status=none
 refused "what is no store" "/dev/s holds something that is not known" start /dev/o /dev/s
@@ -93,7 +80,7 @@ is_rw() { [ "$(ms_status v mode)" = rw ]; }
 ok "when it works again" within 30 is_rw
 works "so do these" snapshot v
 
-# --- recipes ------------------------------------------------------------------
+# --- and all goes on ----------------------------------------------------------
 
 mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/mapper/v
 mkdir -p /mnt/now /mnt/old

@@ -4,23 +4,7 @@
 . ./lib.sh
 plan 59
 
-# ms <word>...: leaves output in $out, errors in $err, status in $rc.
-ms() {
-	rc=0
-	out=$(multisnap "$@" 2> /tmp/err) || rc=$?
-	err=$(cat /tmp/err)
-}
-# prints <what> <wanted> <word>...
-prints() {
-	ms "${@:3}"
-	is "$1" "$rc $out$err" "0 $2"
-}
-# refused <what> <part of the line> <word>...: one line, which says what to do.
-refused() {
-	ms "${@:3}"
-	[[ $err =~ "; "[a-z] ]] || err="no advice: $err"
-	like "$1" "$rc $(wc -l < /tmp/err) $err" "^2 1 multisnap: .*$2"
-}
+. ./multisnap.sh
 file() { grep -v '^#' "/etc/multisnap/$1.conf"; }
 in_order() { multisnap check "$1" > /dev/null; echo $?; }
 

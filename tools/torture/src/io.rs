@@ -89,7 +89,8 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .push((range.clone(), what));
         let Err(e) = result else { return };
-        if how == How::NoWait && is(&e, &[libc::EAGAIN]) {
+        // The second says that the device below waits always.
+        if how == How::NoWait && is(&e, &[libc::EAGAIN, libc::EOPNOTSUPP]) {
             return self.write(volume, range, How::Direct, buffer);
         }
         self.bad_writes.fetch_add(1, Relaxed);

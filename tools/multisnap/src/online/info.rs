@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The status line of an origin, as Documentation/multisnapshot.rst has it.
+//! The status line of an origin, as Documentation/messages.rst has it.
 
 use serde::Serialize;
 

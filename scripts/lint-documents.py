@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Names what documents refer to and is not there: pages, headings, test scripts; and commands of
+the manual pages' recipes that no test runs, since they are in no group of the other pages."""
+
+import glob
+import os
+import re
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(TOP, "tests/guest"))
+import document  # noqa: E402
+
+PAGE = re.compile(r"(?<![\w/-])([a-z][a-z-]*\.rst)\b")
+OWN = re.compile(r"`([A-Z][^`]*)`_")
+OTHER = re.compile(r'"([A-Z][^"]{1,60})" (?:in |\()([a-z][a-z-]*\.rst)')
+BOTH = re.compile(r'"([A-Z][^"]{1,60})"\s+and\s+"[A-Z][^"]{1,60}" (?:in |\()([a-z][a-z-]*\.rst)')
+SCRIPT = re.compile(r"(?:``|/)([0-9]{2}-[a-z-]+\.sh)\b")
+# What a test of packages does, or nobody can: the reader's own machine is asked.
+NOT_RUN = ("dpkg-reconfigure ", "mokutil ")
+
+
+def titles(path):
+    """Headings of a page, and whether each line below one is long enough."""
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    for before, line in zip(lines, lines[1:]):
+        if before.strip() and re.match(r"([=\-~])\1{2,}$", line) and not re.match(r"[=\-~ ]+$", before):
+            yield before.strip(), len(line) >= len(before)
+
+
+def references(path, known):
+    """What is wrong with the references of one document."""
+    with open(path, encoding="utf-8") as file:
+        text = re.sub(r"\s*\n\s*", " ", file.read())
+    own = known.get(os.path.basename(path), set())
+    for page in PAGE.findall(text):
+        if page not in known:
+            yield f"no page {page}"
+    for title in OWN.findall(text):
+        if title not in own:
+            yield f"no heading {title!r} here"
+    for title, page in OTHER.findall(text) + BOTH.findall(text):
+        if title not in known.get(page, set()):
+            yield f"no heading {title!r} in {page}"
+    for script in SCRIPT.findall(text):
+        if not os.path.exists(os.path.join(TOP, "tests/guest", script)):
+            yield f"no script {script}"
+
+
+def recipes_not_run(pages, manuals):
+    """Commands of the manuals' blocks without a mark that are in no group of the pages."""
+    run = {line.strip() for path in pages for name, block in document.groups(path) if name for line in block}
+    for path in manuals:
+        for name, block in document.groups(path):
+            for line in block:
+                if not name and line.strip() not in run and not line.startswith(NOT_RUN):
+                    yield path, f"no test runs {line!r}"
+
+
+def main():
+    """Prints it; fails if there is any."""
+    os.chdir(TOP)
+    pages = sorted(glob.glob("Documentation/*.rst"))
+    known = {os.path.basename(path): {title for title, _ in titles(path)} for path in pages}
+    bad = [f"{path}: {what}" for path in ["README.md", "CONTRIBUTING.md", "tools/boot/README.md"] + pages
+           for what in references(path, known)]
+    bad += [f"{path}: the line below {title!r} is too short" for path in pages
+            for title, fits in titles(path) if not fits]
+    manuals = ["Documentation/multisnapshot.7"] + sorted(glob.glob("tools/multisnap/man/*.man"))
+    bad += [f"{path}: {what}" for path, what in recipes_not_run(["README.md"] + pages, manuals)]
+    print("\n".join(bad))
+    sys.exit(bool(bad))
+
+
+main()
