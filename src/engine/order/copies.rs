@@ -2,11 +2,8 @@
 
 //! Pending copies, from the slot to the record.
 
-use super::{
-    slots::{self, State},
-    Copied, Fifo, Machine, Mode, Op, Timer, Users, World, NO_MEMORY_MS,
-};
-use crate::store::{Chunk, Descriptor, Remap, Source, MAX_DESTS};
+use super::{slots, Copied, Fifo, Machine, Mode, Op, Timer, Users, World, NO_MEMORY_MS};
+use crate::store::{Chunk, Descriptor, Remap, Source, Who, MAX_DESTS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -72,10 +69,10 @@ impl<W: World> Machine<W> {
     /// The data of a slot is at its destinations, or is not. Answers whether the bio that caused
     /// it can go on.
     pub(super) fn moved(&mut self, n: usize, copied: Copied) -> bool {
+        self.slots.set_ready(n);
         let Some(slot) = self.slots.get(n) else {
             return true;
         };
-        slot.state = State::Ready;
         let failed = match copied {
             Copied::Good => 0,
             Copied::ReadError => {
@@ -115,9 +112,7 @@ impl<W: World> Machine<W> {
 
     /// Records the slots whose data is there, as long as the batch has room.
     pub(super) fn record_ready(&mut self, world: &mut W) {
-        let mut start = 0;
-        while let Some(n) = self.slots.in_state(State::Ready, start) {
-            start = n + 1;
+        while let Some(n) = self.slots.ready() {
             if !self.record_slot(world, n) {
                 self.checkpoint_forced = true;
                 return;
@@ -251,10 +246,17 @@ impl<W: World> Machine<W> {
                 None => world.end(bio, Ok(())),
             }
         }
-        // A write that needs only this round waits for the batch; one that may need a further
-        // round, or does not depend on the batch, is looked at again at once.
+        // A write that needs only this round waits for the batch, and so has nothing left to
+        // preserve then if it is one of the origin; one that may need a further round, or does not
+        // depend on the batch, is looked at again at once.
         if slot.for_origin && count > 0 && count < MAX_DESTS && error.is_none() {
-            self.collecting.recorded.retry.append(&mut slot.waiters);
+            let recorded = &mut self.collecting.recorded;
+            while let Some(bio) = slot.waiters.pop() {
+                match world.request(&bio).who {
+                    Who::Origin => recorded.let_wait(bio, self.cuts),
+                    Who::Snapshot(_) => recorded.retry.push(bio),
+                }
+            }
         } else {
             self.retry.append(&mut slot.waiters);
         }
