@@ -404,9 +404,9 @@ impl<const K: usize> Child<K> {
     /// order: that was checked when the node came from the disk.
     fn check_keys(&self, node: &Node<'_>) -> Result {
         let (first, last) = (key_at::<K>(node, 0), key_at::<K>(node, node.count - 1));
-        let low = self.low.is_none_or(|low| low <= first);
-        let high = self.high.is_none_or(|high| last < high);
-        if low && high && first <= last {
+        let low = self.low.is_none_or(|low| !is_below(&first, &low));
+        let high = self.high.is_none_or(|high| is_below(&last, &high));
+        if low && high && !is_below(&last, &first) {
             Ok(())
         } else {
             Err(EILSEQ)
@@ -472,27 +472,35 @@ fn after_key<const K: usize>(key: &[u64; K]) -> Option<[u64; K]> {
 
 /// The key of entry `i`, which must be below the node's count.
 fn key_at<const K: usize>(node: &Node<'_>, i: usize) -> [u64; K] {
-    let mut key = [0; K];
-    for (to, from) in key.iter_mut().zip(node.entry(i)) {
-        *to = from.get();
-    }
-    key
+    node.entry(i)
+        .first_chunk::<K>()
+        .map_or([0; K], |key| key.map(|word| word.get()))
 }
 
 /// Entry `i` of a leaf; `i` must be below the node's count.
 fn entry<const N: usize>(node: &Node<'_>, i: usize) -> [u64; N] {
-    let mut entry = [0; N];
-    for (to, from) in entry.iter_mut().zip(node.entry(i)) {
-        *to = from.get();
+    node.entry(i)
+        .first_chunk::<N>()
+        .map_or([0; N], |words| words.map(|word| word.get()))
+}
+
+/// Whether `a` comes before `b`. Word by word, since the comparison of arrays is a call.
+#[inline]
+fn is_below<const K: usize>(a: &[u64; K], b: &[u64; K]) -> bool {
+    for (a, b) in a.iter().zip(b) {
+        if a != b {
+            return a < b;
+        }
     }
-    entry
+    false
 }
 
 /// The count of entries whose keys `low` says are low; the keys are in order.
+#[inline]
 fn partition<const K: usize>(node: &Node<'_>, low: impl Fn(&[u64; K]) -> bool) -> usize {
     let (mut from, mut to) = (0, node.count);
     while from < to {
-        let middle = from + (to - from) / 2;
+        let middle = (from + to) / 2;
         if low(&key_at(node, middle)) {
             from = middle + 1;
         } else {
@@ -504,10 +512,10 @@ fn partition<const K: usize>(node: &Node<'_>, low: impl Fn(&[u64; K]) -> bool) -
 
 /// The count of keys below `key`.
 fn lower_bound<const K: usize>(node: &Node<'_>, key: &[u64; K]) -> usize {
-    partition(node, |k| k < key)
+    partition(node, |k| is_below(k, key))
 }
 
 /// The count of keys not above `key`.
 fn upper_bound<const K: usize>(node: &Node<'_>, key: &[u64; K]) -> usize {
-    partition(node, |k| k <= key)
+    partition(node, |k| !is_below(key, k))
 }

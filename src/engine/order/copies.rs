@@ -2,8 +2,8 @@
 
 //! Pending copies, from the slot to the record.
 
-use super::{slots, Copied, Fifo, Machine, Mode, Op, Timer, Users, World, NO_MEMORY_MS};
-use crate::store::{Chunk, Descriptor, Remap, Source, Who, MAX_DESTS};
+use super::{slots, Copied, Fifo, Machine, Mode, Op, Request, Timer, Users, World, NO_MEMORY_MS};
+use crate::store::{Chunk, Descriptor, Dest, Remap, Source, Who, MAX_DESTS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -130,6 +130,10 @@ impl<W: World> Machine<W> {
         // An overwrite brought its own data.
         let copied = slot.done.is_empty();
         let count = slot.remaps.iter().flatten().count();
+        // What a snapshot's write had copied is its own when that is recorded.
+        let mut copies = slot.remaps.iter().flatten();
+        let own = copies.next().filter(|_| copied && !slot.for_origin);
+        let own = own.map(|remap| remap.dest);
         if self.mode != Mode::Fail && !self.store.has_room(MAX_DESTS) {
             return false;
         }
@@ -196,6 +200,9 @@ impl<W: World> Machine<W> {
                 self.refuse(world, bio, if e == ENOSPC { e } else { EIO });
             }
         }
+        if let (Some(dest), None) = (own, error) {
+            self.write_own(world, n, dest);
+        }
         self.finish_slot(world, n, count, error);
         true
     }
@@ -223,6 +230,24 @@ impl<W: World> Machine<W> {
         world.forget(chunk);
         self.collecting.recorded.note(chunk.0);
         self.collecting.busy = true;
+    }
+
+    /// The write of a snapshot that a copy was made for goes to it, unless there is more to look at.
+    fn write_own(&mut self, world: &mut W, n: usize, dest: Dest) {
+        if self.mode == Mode::Fail || !self.gate.is_open() {
+            return;
+        }
+        let Some(slot) = self.slots.get(n) else {
+            return;
+        };
+        let Some(bio) = slot.waiters.pop() else {
+            return;
+        };
+        let Request { who, fua, .. } = world.request(&bio);
+        match who {
+            Who::Snapshot(id) if !fua && self.store.is_live(id) => world.to_store(bio, dest),
+            _ => slot.waiters.push_front(bio),
+        }
     }
 
     /// Frees a slot whose remaps are settled, and sends its bios on.

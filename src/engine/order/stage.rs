@@ -140,8 +140,13 @@ impl<Q: Fifo> Waiting<Q> {
     }
 
     fn take(&mut self, from: &mut Self) {
-        for (mine, other) in self.chunks.0.iter_mut().zip(from.chunks.0.iter()) {
-            *mine |= other;
+        if self.busy {
+            for (mine, other) in self.chunks.0.iter_mut().zip(from.chunks.0.iter()) {
+                *mine |= other;
+            }
+        } else {
+            // It is empty, and what it is exchanged for is cleared below.
+            core::mem::swap(&mut self.chunks, &mut from.chunks);
         }
         self.retry.append(&mut from.retry);
         if self.go.is_empty() {
