@@ -51,7 +51,7 @@ class Sampler:
                 at += size
             ring.close()
 
-    def report(self, begin, end, lines=70):
+    def report(self, begin, end, lines=40):
         """The most frequent tasks, modules and functions between two seconds of the machine's
         uptime, in percent of all samples."""
         with open('/proc/kallsyms') as file:

@@ -2,7 +2,7 @@
 
 //! The background sweep: takes away what only deleted snapshots needed, a little at a time.
 
-use super::{Fifo, Machine, Mode, Timer, World};
+use super::{Machine, Mode, Timer, World};
 use kernel::prelude::*;
 
 /// Milliseconds between steps while bios of users are under way.
