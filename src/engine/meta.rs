@@ -63,10 +63,6 @@ impl MetaBlocks {
             blocks: 1,
         })
     }
-
-    fn check(&self, nr: u64) -> Result {
-        self.run(nr).map(|_| ())
-    }
 }
 
 fn verify(block: &Block) -> Result {
@@ -84,17 +80,14 @@ impl Blocks for MetaBlocks {
     }
 
     fn read<R>(&mut self, nr: u64, f: impl FnOnce(&Block) -> Result<R>) -> Result<R> {
-        self.check(nr)?;
         self.bufio.read(nr, verify, f)
     }
 
     fn edit<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
-        self.check(nr)?;
         self.bufio.edit(nr, verify, f)
     }
 
     fn create<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
-        self.check(nr)?;
         self.bufio.create(nr, f)
     }
 

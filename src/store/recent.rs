@@ -92,18 +92,28 @@ impl Recent {
         self.len
     }
 
-    /// Block `nr` is used, and changed if it is `dirty`. The answer is a clean block that has to
-    /// go for it.
-    pub(crate) fn used(&mut self, nr: u64, dirty: bool) -> Option<u64> {
-        let list = if dirty { List::Dirty } else { List::Clean };
-        if let Some(i) = self.find(nr) {
-            if dirty || self.slots[i as usize].list == List::Clean {
-                self.unlink(i);
-                self.link(i, list);
-            }
-            return None;
+    /// Block `nr` is used. The answer is the state in which it must be, if it is dirty or being
+    /// written, and a clean block that has to go for it.
+    pub(crate) fn used(&mut self, nr: u64) -> (Option<u64>, Option<u64>) {
+        let Some(i) = self.find(nr) else {
+            return (None, self.enter(nr, List::Clean));
+        };
+        if self.slots[i as usize].list != List::Clean {
+            return (Some(self.slots[i as usize].stamp), None);
         }
-        self.enter(nr, list)
+        self.move_first(i, List::Clean);
+        (None, None)
+    }
+
+    /// Block `nr` was changed, to the state `stamp`. The answer is as that of [`used`](Self::used).
+    pub(crate) fn changed(&mut self, nr: u64, stamp: u64) -> Option<u64> {
+        let mut evicted = None;
+        match self.find(nr) {
+            Some(i) => self.move_first(i, List::Dirty),
+            None => evicted = self.enter(nr, List::Dirty),
+        }
+        self.set_stamp(nr, stamp);
+        evicted
     }
 
     /// Enters a block that is not there.
@@ -132,16 +142,10 @@ impl Recent {
     }
 
     /// The block, which is dirty, is in this state now.
-    pub(crate) fn set_stamp(&mut self, nr: u64, stamp: u64) {
+    fn set_stamp(&mut self, nr: u64, stamp: u64) {
         if let Some(i) = self.find(nr) {
             self.slots[i as usize].stamp = stamp;
         }
-    }
-
-    /// The state in which the block must be, if it is dirty or being written.
-    pub(crate) fn stamp(&self, nr: u64) -> Option<u64> {
-        let slot = &self.slots[self.find(nr)? as usize];
-        matches!(slot.list, List::Dirty | List::Writing).then_some(slot.stamp)
     }
 
     /// Block `nr` is of no more use; if it is clean, it is not in memory any more.
@@ -216,6 +220,14 @@ impl Recent {
         self.slots[next as usize].prev = i;
     }
 
+    /// Makes a slot the first of `list`.
+    fn move_first(&mut self, i: u32, list: List) {
+        if self.slots[list as usize].next != i {
+            self.unlink(i);
+            self.link(i, list);
+        }
+    }
+
     fn unlink(&mut self, i: u32) {
         let Slot { prev, next, .. } = self.slots[i as usize];
         self.slots[prev as usize].next = next;
@@ -287,18 +299,20 @@ impl<B: Blocks> Limited<B> {
         &mut self.below
     }
 
-    /// To be called before the block gets into memory.
-    fn note(&mut self, nr: u64) {
-        if let Some(old) = self.recent.used(nr, false) {
+    /// To be called before the block gets into memory. Answers the state in which it must be, if
+    /// that is known.
+    fn note(&mut self, nr: u64) -> Option<u64> {
+        let (expected, old) = self.recent.used(nr);
+        if let Some(old) = old {
             self.below.forget(old);
         }
+        expected
     }
 
     /// The closure of a change has run: the block is dirty.
     fn changed(&mut self, nr: u64) {
         // It has its place already.
-        let _ = self.recent.used(nr, true);
-        self.recent.set_stamp(nr, self.stamp);
+        let _ = self.recent.changed(nr, self.stamp);
     }
 
     /// A stamp for the next state of a block.
@@ -326,8 +340,7 @@ impl<B: Blocks> Blocks for Limited<B> {
     }
 
     fn read<R>(&mut self, nr: u64, f: impl FnOnce(&Block) -> Result<R>) -> Result<R> {
-        let expected = self.recent.stamp(nr);
-        self.note(nr);
+        let expected = self.note(nr);
         self.below.read(nr, |block| {
             check_stamp(block, expected)?;
             f(block)
@@ -335,9 +348,8 @@ impl<B: Blocks> Blocks for Limited<B> {
     }
 
     fn edit<R>(&mut self, nr: u64, f: impl FnOnce(&mut Block) -> Result<R>) -> Result<R> {
-        let expected = self.recent.stamp(nr);
+        let expected = self.note(nr);
         let stamp = self.next_stamp();
-        self.note(nr);
         let mut ran = false;
         let result = self.below.edit(nr, |block| {
             check_stamp(block, expected)?;

@@ -173,6 +173,35 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         })
     }
 
+    /// The entry with the largest key that is not above `key`, and the one with the smallest key
+    /// that is.
+    pub(crate) fn around<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        key: &[u64; K],
+    ) -> Result<(Option<[u64; N]>, Option<[u64; N]>)> {
+        if self.depth == 0 {
+            return Ok((None, None));
+        }
+        let here = self.leaf_of(m, key)?;
+        let (before, after) = m.read_node(here.nr, &self.shape(), 0, here.max_epoch, |node| {
+            here.check_keys(node)?;
+            let i = upper_bound(node, key);
+            let before = i.checked_sub(1).map(|i| entry(node, i));
+            Ok((before, (i < node.count).then(|| entry(node, i))))
+        })?;
+        // At an end of the leaf one of them is in another.
+        let before = match before {
+            None => self.at_or_before(m, key)?,
+            before => before,
+        };
+        let after = match (after, after_key(key)) {
+            (None, Some(next)) => self.at_or_after(m, &next)?,
+            (after, _) => after,
+        };
+        Ok((before, after))
+    }
+
     /// The entry with the smallest key.
     pub(crate) fn first<B: Blocks>(&self, m: &mut Meta<B>) -> Result<Option<[u64; N]>> {
         self.lookup(m, Aim::First, false, |node| Some(entry(node, 0)))
@@ -195,15 +224,8 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         if self.depth == 0 {
             return Ok(None);
         }
-        let shape = self.shape();
-        let mut here = self.top(m);
-        while here.level != 0 {
-            here = m.read_node(here.nr, &shape, here.level, here.max_epoch, |node| {
-                here.check_keys(node)?;
-                here.child(node, Aim::Key(key).choose(node))
-            })?;
-        }
-        m.read_node(here.nr, &shape, 0, here.max_epoch, |node| {
+        let here = self.leaf_of(m, key)?;
+        m.read_node(here.nr, &self.shape(), 0, here.max_epoch, |node| {
             here.check_keys(node)?;
             for i in lower_bound(node, key)..node.count {
                 if !f(entry(node, i)) {
@@ -224,6 +246,19 @@ impl<const N: usize, const K: usize> Tree<N, K> {
             low: None,
             high: None,
         }
+    }
+
+    /// The leaf that has `key`, if any has. The tree is not empty.
+    fn leaf_of<B: Blocks>(&self, m: &mut Meta<B>, key: &[u64; K]) -> Result<Child<K>> {
+        let shape = self.shape();
+        let mut here = self.top(m);
+        while here.level != 0 {
+            here = m.read_node(here.nr, &shape, here.level, here.max_epoch, |node| {
+                here.check_keys(node)?;
+                here.child(node, Aim::Key(key).choose(node))
+            })?;
+        }
+        Ok(here)
     }
 
     /// Goes down to the leaf that `aim` leads to and asks `pick` for the entry; if it has none,
@@ -252,7 +287,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
                     Some(i + 1)
                 };
                 if let Some(other) = other.filter(|&i| i < node.count) {
-                    beside = Some(here.child(node, other)?);
+                    beside = Some((here, other));
                 }
                 here.child(node, i)
             })?;
@@ -261,9 +296,16 @@ impl<const N: usize, const K: usize> Tree<N, K> {
             here.check_keys(node)?;
             Ok(pick(node))
         })?;
-        let (None, Some(mut here)) = (found, beside) else {
+        let (None, Some((above, other))) = (found, beside) else {
             return Ok(found);
         };
+        let mut here = m.read_node(above.nr, &shape, above.level, above.max_epoch, |node| {
+            above.check_keys(node)?;
+            if other >= node.count {
+                return Err(EILSEQ);
+            }
+            above.child(node, other)
+        })?;
         let aim: Aim<'_, K> = if before { Aim::Last } else { Aim::First };
         while here.level != 0 {
             here = m.read_node(here.nr, &shape, here.level, here.max_epoch, |node| {
@@ -362,9 +404,9 @@ impl<const K: usize> Child<K> {
     /// order: that was checked when the node came from the disk.
     fn check_keys(&self, node: &Node<'_>) -> Result {
         let (first, last) = (key_at::<K>(node, 0), key_at::<K>(node, node.count - 1));
-        let low = self.low.is_none_or(|low| low <= first);
-        let high = self.high.is_none_or(|high| last < high);
-        if low && high && first <= last {
+        let low = self.low.is_none_or(|low| !is_below(&first, &low));
+        let high = self.high.is_none_or(|high| is_below(&last, &high));
+        if low && high && !is_below(&last, &first) {
             Ok(())
         } else {
             Err(EILSEQ)
@@ -416,29 +458,49 @@ impl Path {
     }
 }
 
+/// The smallest key above `key`.
+fn after_key<const K: usize>(key: &[u64; K]) -> Option<[u64; K]> {
+    let mut after = *key;
+    for word in after.iter_mut().rev() {
+        *word = word.wrapping_add(1);
+        if *word != 0 {
+            return Some(after);
+        }
+    }
+    None
+}
+
 /// The key of entry `i`, which must be below the node's count.
 fn key_at<const K: usize>(node: &Node<'_>, i: usize) -> [u64; K] {
-    let mut key = [0; K];
-    for (to, from) in key.iter_mut().zip(node.entry(i)) {
-        *to = from.get();
-    }
-    key
+    node.entry(i)
+        .first_chunk::<K>()
+        .map_or([0; K], |key| key.map(|word| word.get()))
 }
 
 /// Entry `i` of a leaf; `i` must be below the node's count.
 fn entry<const N: usize>(node: &Node<'_>, i: usize) -> [u64; N] {
-    let mut entry = [0; N];
-    for (to, from) in entry.iter_mut().zip(node.entry(i)) {
-        *to = from.get();
+    node.entry(i)
+        .first_chunk::<N>()
+        .map_or([0; N], |words| words.map(|word| word.get()))
+}
+
+/// Whether `a` comes before `b`. Word by word, since the comparison of arrays is a call.
+#[inline]
+fn is_below<const K: usize>(a: &[u64; K], b: &[u64; K]) -> bool {
+    for (a, b) in a.iter().zip(b) {
+        if a != b {
+            return a < b;
+        }
     }
-    entry
+    false
 }
 
 /// The count of entries whose keys `low` says are low; the keys are in order.
+#[inline]
 fn partition<const K: usize>(node: &Node<'_>, low: impl Fn(&[u64; K]) -> bool) -> usize {
     let (mut from, mut to) = (0, node.count);
     while from < to {
-        let middle = from + (to - from) / 2;
+        let middle = (from + to) / 2;
         if low(&key_at(node, middle)) {
             from = middle + 1;
         } else {
@@ -450,10 +512,10 @@ fn partition<const K: usize>(node: &Node<'_>, low: impl Fn(&[u64; K]) -> bool) -
 
 /// The count of keys below `key`.
 fn lower_bound<const K: usize>(node: &Node<'_>, key: &[u64; K]) -> usize {
-    partition(node, |k| k < key)
+    partition(node, |k| is_below(k, key))
 }
 
 /// The count of keys not above `key`.
 fn upper_bound<const K: usize>(node: &Node<'_>, key: &[u64; K]) -> usize {
-    partition(node, |k| k <= key)
+    partition(node, |k| !is_below(key, k))
 }

@@ -28,6 +28,8 @@ class Bench:
 
     def run(self):
         rows = select(self.options.rows)
+        if self.options.alone:
+            rows = [row._replace(peers=(), goal=None) for row in rows]
         for setting in dict.fromkeys(setting for row in rows for setting in row.settings):
             if setting not in self.options.settings:
                 continue
@@ -132,6 +134,7 @@ def main():
     parser.add_argument('--seconds', type=int)
     parser.add_argument('--settings', type=lambda text: text.split(','))
     parser.add_argument('--engines', type=lambda text: text.split(','))
+    parser.add_argument('--alone', action='store_true')
     parser.add_argument('--profile', action='store_true')
     options = parser.parse_args()
     for module in 'dm-mod', 'null_blk nr_devices=0':

@@ -6,8 +6,6 @@ import os
 import random
 import subprocess
 
-from stacks import ORIGIN
-
 TICK = os.sysconf('SC_CLK_TCK')
 
 
@@ -59,11 +57,11 @@ def fio(jobs, seconds):
     return found
 
 
-def listed(count, sync):
+def listed(count, sync, among):
     """The path of a list for fio: writes to the first 4 KiB of chunks, in random order."""
-    path = f'/tmp/once-{count}-{sync}'
+    path = f'/tmp/once-{count}-{sync}-{among}'
     if not os.path.exists(path):
-        chunks = list(range(ORIGIN << 20 >> 14))
+        chunks = list(range(among))
         random.Random(1).shuffle(chunks)
         with open(path, 'w') as file:
             file.write('fio version 2 iolog\nit add\nit open\n')

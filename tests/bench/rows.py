@@ -4,6 +4,9 @@
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+# MiB of an origin, and of what snapshots have written to before the load 'split'.
+ORIGIN, SPLIT = 256, 8
+
 
 class Case(NamedTuple):
     """A stack with so many snapshots."""
@@ -50,9 +53,10 @@ def job(rw, bs, iodepth=32, **more):
     return {'rw': rw, 'bs': bs, 'iodepth': iodepth, 'size': '256m'} | more
 
 
-def once(count, sync=False, **more):
-    """4 KiB to so many chunks of 16 KiB, each once; load.py makes a list for fio."""
-    return {'once': (count, sync), 'iodepth': 32} | more
+def once(count, sync=False, among=None, **more):
+    """4 KiB to so many chunks of 16 KiB, of all or of the first, each once; load.py makes a list
+    for fio."""
+    return {'once': (count, sync, among or ORIGIN << 6), 'iodepth': 32} | more
 
 
 LOADS = {
@@ -67,6 +71,9 @@ LOADS = {
     'qd1-sync': Load(once(4096, True, iodepth=1), consumed=True),
     'snapread': Load(job('randread', '4k', norandommap=1, time_based=1), 'half', 'snapshot'),
     'snapwrite': Load(once(8192), 'fresh', 'snapshot', True),
+    # Where the stores differ: as many chunks, which nobody has written to, or every second snapshot.
+    'few': Load(once(SPLIT << 6, among=SPLIT << 6), consumed=True),
+    'split': Load(once(SPLIT << 6, among=SPLIT << 6), 'split', consumed=True),
     # Where the chunk size shows: each 4 KiB once.
     'random-4k': Load(job('randwrite', '4k', random_generator='lfsr', number_ios=8192), consumed=True),
 }
@@ -143,6 +150,10 @@ def make_rows():
     yield Row('memory', 'memory', 'large', MEMORY[0], MEMORY[1:], 1, 'bytes', True)
     yield Row('busy-reads', 'origin reads under first overwrites', 'busy-reads', BUSY_OURS, (BUSY_LINEAR,), 1.5,
               'p99', True, ('plain', 'slow'))
+    for load, counts in ('few', (1, 8, 64)), ('split', (8, 64)):
+        for count in counts:
+            yield Row(f'stores-{load}/{count}', f'which store: {load}', load, ours(count, store='bitmask'),
+                      (ours(count),))
     for chunk in 8, 128, 512:
         for load in 'random-4k', 'seq':
             yield Row(f'chunks-{load}/{chunk // 2}k', f'chunk size: {load} first overwrite', load,

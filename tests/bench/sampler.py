@@ -51,18 +51,21 @@ class Sampler:
                 at += size
             ring.close()
 
-    def report(self, begin, end, lines=30):
-        """The most frequent tasks and functions between two seconds of the machine's uptime,
-        in percent of all samples."""
+    def report(self, begin, end, lines=40):
+        """The most frequent tasks, modules and functions between two seconds of the machine's
+        uptime, in percent of all samples."""
         with open('/proc/kallsyms') as file:
-            symbols = sorted((int(line.split()[0], 16), ' '.join(line.split()[2:])) for line in file)
+            symbols = sorted((int(line.split()[0], 16), line.rstrip('\n').split(' ', 2)[2]) for line in file)
         starts = [address for address, _ in symbols]
-        places, tasks = Counter(), Counter()
+        places, modules, tasks = Counter(), Counter(), Counter()
         for mode, address, _, task, nanoseconds in self.samples:
             if begin <= nanoseconds / 1e9 <= end:
                 tasks[command(task)] += 1
-                places['user' if mode == USER else symbols[bisect(starts, address) - 1][1]] += 1
-        for counter in tasks, places:
+                place = 'user' if mode == USER else symbols[bisect(starts, address) - 1][1]
+                places[place] += 1
+                _, _, module = place.partition('\t')
+                modules[module or ('user' if mode == USER else 'kernel')] += 1
+        for counter in tasks, modules, places:
             for name, count in counter.most_common(lines):
                 yield f'{count / counter.total() * 100:6.1f} %  {name}'
             yield ''

@@ -10,8 +10,9 @@ import os
 import time
 
 import dm
+from rows import ORIGIN, SPLIT
 
-ORIGIN, STORE, COW, POOL, METADATA = 256, 640, 160, 576, 32
+STORE, COW, POOL, METADATA = 640, 160, 576, 32
 NULLB = '/sys/kernel/config/nullb/'
 BLOCK = 1 << 20
 MIB = 2048  # in sectors
@@ -94,11 +95,14 @@ class Stack:
         self.state = None if consumed else wanted
 
     def fill(self, content):
-        """Lets some chunks be preserved: none, the first half, or all."""
+        """Lets some chunks be preserved: none, the first half, or all; or written to by every
+        second snapshot."""
         if content == 'preserved':
             write(self.origin, 0, ORIGIN)
         elif content == 'half':
             write(self.origin, 0, ORIGIN // 2)
+        elif content == 'split':
+            self.split()
 
     def create(self, name, target, arguments, size=ORIGIN):
         dm.create(name, size * MIB, target, arguments)
@@ -174,6 +178,16 @@ class Multisnapshot(Stack):
             # One in the middle, as most are.
             middle = (case.snapshots + 1) // 2
             self.snapshot = self.create('mssnap', 'multisnap-snap', f'/dev/o {middle}')
+        self.count = case.snapshots
+
+    def split(self):
+        for n in range(2, self.count + 1, 2):
+            if n != (self.count + 1) // 2:
+                write(self.create('part', 'multisnap-snap', f'/dev/o {n}'), 0, SPLIT)
+                self.devices.remove('part')
+                remove('part')
+            else:
+                write(self.snapshot, 0, SPLIT)
 
 
 def cut(name, count):

@@ -13,6 +13,8 @@ if [ ! -d $debug/failslab ]; then
 	exit
 fi
 plan 7
+# A cache of bufio that goes waits for several grace periods, and here are thousands of them.
+echo 1 > /sys/kernel/rcu_expedited
 
 # text_of <module>: where its code begins and ends.
 text_of() {

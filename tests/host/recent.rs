@@ -10,6 +10,7 @@ use crate::store::meta::{FreeRoot, Meta};
 use crate::store::recent::{Limited, Recent};
 use crate::store::tree::Tree;
 use kernel::prelude::*;
+use std::collections::BTreeMap;
 
 /// A sequence of numbers that looks random.
 struct Lot(u64);
@@ -69,7 +70,8 @@ fn the_least_recent_clean_block_goes() {
         let mut recent = Recent::new(limit).unwrap();
         let mut naive = Naive::default();
         let mut overflows = 0;
-        for _ in 0..20_000 {
+        let mut stamps = BTreeMap::new();
+        for stamp in 0..20_000 {
             let nr = lot.below(3 * u64::from(limit));
             match lot.below(40) {
                 0 => {
@@ -92,8 +94,15 @@ fn the_least_recent_clean_block_goes() {
                 }
                 n => {
                     let dirty = n < 12;
+                    let changed = naive.dirty.contains(&nr) || naive.writing.contains(&nr);
+                    let expected = changed.then(|| stamps[&nr]);
                     let evicted = naive.used(nr, dirty, limit as usize);
-                    assert_eq!(recent.used(nr, dirty), evicted);
+                    if dirty {
+                        assert_eq!(recent.changed(nr, stamp), evicted);
+                        stamps.insert(nr, stamp);
+                    } else {
+                        assert_eq!(recent.used(nr), (expected, evicted));
+                    }
                 }
             }
             assert_eq!(recent.len(), naive.len());

@@ -2,9 +2,7 @@
 
 //! Making it durable: log writes, checkpoints, and who may go on after them.
 
-use super::{
-    slots::State, Control, Fifo, Machine, Mode, Timer, Users, World, IDLE_COMMIT_MS, NO_MEMORY_MS,
-};
+use super::{Control, Fifo, Machine, Mode, Timer, Users, World, IDLE_COMMIT_MS, NO_MEMORY_MS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -22,7 +20,7 @@ impl<W: World> Machine<W> {
         let wanted = self.collecting.is_awaited()
             || self.checkpoint_forced
             || self.store.checkpoint_wanted()
-            || self.slots.in_state(State::Ready, 0).is_some()
+            || self.slots.ready().is_some()
             || self.idle_due
             || self.batch_full
             || self.control.is_some();
@@ -169,11 +167,15 @@ impl<W: World> Machine<W> {
     /// Lets go what waited only for older reads, and frees what waited only for older users.
     /// Answers whether there is something to look at again.
     pub(super) fn settle(&mut self, world: &mut W) -> bool {
-        let retry = &mut self.retry;
+        let (retry, go) = (&mut self.retry, &mut self.go);
         let passed = |ticket| world.passed(Users::OriginReads, ticket);
-        let mut any = self.settling.settle(retry, passed);
+        let mut any = self.settling.settle(retry, go, self.cuts, passed);
         let passed = |ticket| world.passed(Users::StoreChunks, ticket);
-        any |= self.unsharing.settle(retry, passed);
+        any |= self.unsharing.settle(retry, go, self.cuts, passed);
+        while let Some(bio) = self.go.pop() {
+            world.preserved(world.request(&bio).chunk);
+            world.to_origin(bio);
+        }
         self.note_freed(world);
         if let Some((mark, ticket)) = self.freed {
             if world.passed(Users::StoreChunks, ticket) {

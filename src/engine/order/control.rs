@@ -81,6 +81,7 @@ impl<W: World> Machine<W> {
         match result {
             Ok(id) => {
                 if let Some(id) = id {
+                    self.cuts += 1;
                     world.cut(id);
                 }
                 if let Some(Control::Resize { .. }) = self.control {

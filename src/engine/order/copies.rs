@@ -2,11 +2,8 @@
 
 //! Pending copies, from the slot to the record.
 
-use super::{
-    slots::{self, State},
-    Copied, Fifo, Machine, Mode, Op, Timer, Users, World, NO_MEMORY_MS,
-};
-use crate::store::{Chunk, Descriptor, Remap, Source, MAX_DESTS};
+use super::{slots, Copied, Fifo, Machine, Mode, Op, Request, Timer, Users, World, NO_MEMORY_MS};
+use crate::store::{Chunk, Descriptor, Dest, Remap, Source, Who, MAX_DESTS};
 use kernel::prelude::*;
 
 impl<W: World> Machine<W> {
@@ -72,10 +69,10 @@ impl<W: World> Machine<W> {
     /// The data of a slot is at its destinations, or is not. Answers whether the bio that caused
     /// it can go on.
     pub(super) fn moved(&mut self, n: usize, copied: Copied) -> bool {
+        self.slots.set_ready(n);
         let Some(slot) = self.slots.get(n) else {
             return true;
         };
-        slot.state = State::Ready;
         let failed = match copied {
             Copied::Good => 0,
             Copied::ReadError => {
@@ -115,9 +112,7 @@ impl<W: World> Machine<W> {
 
     /// Records the slots whose data is there, as long as the batch has room.
     pub(super) fn record_ready(&mut self, world: &mut W) {
-        let mut start = 0;
-        while let Some(n) = self.slots.in_state(State::Ready, start) {
-            start = n + 1;
+        while let Some(n) = self.slots.ready() {
             if !self.record_slot(world, n) {
                 self.checkpoint_forced = true;
                 return;
@@ -135,6 +130,10 @@ impl<W: World> Machine<W> {
         // An overwrite brought its own data.
         let copied = slot.done.is_empty();
         let count = slot.remaps.iter().flatten().count();
+        // What a snapshot's write had copied is its own when that is recorded.
+        let mut copies = slot.remaps.iter().flatten();
+        let own = copies.next().filter(|_| copied && !slot.for_origin);
+        let own = own.map(|remap| remap.dest);
         if self.mode != Mode::Fail && !self.store.has_room(MAX_DESTS) {
             return false;
         }
@@ -201,6 +200,9 @@ impl<W: World> Machine<W> {
                 self.refuse(world, bio, if e == ENOSPC { e } else { EIO });
             }
         }
+        if let (Some(dest), None) = (own, error) {
+            self.write_own(world, n, dest);
+        }
         self.finish_slot(world, n, count, error);
         true
     }
@@ -230,6 +232,24 @@ impl<W: World> Machine<W> {
         self.collecting.busy = true;
     }
 
+    /// The write of a snapshot that a copy was made for goes to it, unless there is more to look at.
+    fn write_own(&mut self, world: &mut W, n: usize, dest: Dest) {
+        if self.mode == Mode::Fail || !self.gate.is_open() {
+            return;
+        }
+        let Some(slot) = self.slots.get(n) else {
+            return;
+        };
+        let Some(bio) = slot.waiters.pop() else {
+            return;
+        };
+        let Request { who, fua, .. } = world.request(&bio);
+        match who {
+            Who::Snapshot(id) if !fua && self.store.is_live(id) => world.to_store(bio, dest),
+            _ => slot.waiters.push_front(bio),
+        }
+    }
+
     /// Frees a slot whose remaps are settled, and sends its bios on.
     pub(super) fn finish_slot(
         &mut self,
@@ -251,10 +271,17 @@ impl<W: World> Machine<W> {
                 None => world.end(bio, Ok(())),
             }
         }
-        // A write that needs only this round waits for the batch; one that may need a further
-        // round, or does not depend on the batch, is looked at again at once.
+        // A write that needs only this round waits for the batch, and so has nothing left to
+        // preserve then if it is one of the origin; one that may need a further round, or does not
+        // depend on the batch, is looked at again at once.
         if slot.for_origin && count > 0 && count < MAX_DESTS && error.is_none() {
-            self.collecting.recorded.retry.append(&mut slot.waiters);
+            let recorded = &mut self.collecting.recorded;
+            while let Some(bio) = slot.waiters.pop() {
+                match world.request(&bio).who {
+                    Who::Origin => recorded.let_wait(bio, self.cuts),
+                    Who::Snapshot(_) => recorded.retry.push(bio),
+                }
+            }
         } else {
             self.retry.append(&mut slot.waiters);
         }

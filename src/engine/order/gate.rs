@@ -42,7 +42,6 @@ impl<Q: Fifo> Gate<Q> {
     }
 
     /// Whether nobody is held off.
-    #[cfg(test)]
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Open
     }

@@ -214,9 +214,9 @@ impl<W: World> Machine<W> {
         let held = self
             .collecting
             .recorded
-            .hold(chunk.0, bio)
-            .and_then(|bio| self.writing.recorded.hold(chunk.0, bio))
-            .and_then(|bio| self.settling.hold(chunk.0, bio));
+            .hold_origin(chunk.0, bio, self.cuts)
+            .and_then(|bio| self.writing.recorded.hold_origin(chunk.0, bio, self.cuts))
+            .and_then(|bio| self.settling.hold_origin(chunk.0, bio, self.cuts));
         let Some(bio) = held else { return };
         world.preserved(chunk);
         world.to_origin(bio);

@@ -14,8 +14,9 @@
 //! 3. The remaps are recorded; the bio joins the stage that collects ([`stage`]), and the whole
 //!    batch goes out as one log write ([`World::write_log`], [`Machine::log_written`]).
 //! 4. Snapshot reads that were sent to the origin before that have ended ([`grace`]).
-//! 5. The bio is looked at again from the start, finds nothing to remap in any stage, and goes to
-//!    the origin.
+//! 5. The bio goes to the origin. If its answer was not the last word (the job was full, a copy or
+//!    its record failed, a snapshot was made meanwhile) it is looked at again from the start
+//!    instead, until it finds nothing to remap in any stage.
 //!
 //! That retry is what keeps the rest simple: nothing needs to be known about a chunk but what
 //! the store answers now.
@@ -78,6 +79,10 @@ pub(crate) struct Machine<W: World> {
     reads: W::Bios,
     retry: W::Bios,
     writes: W::Bios,
+    /// Origin bios whose wait is over.
+    go: W::Bios,
+    /// Snapshots made since the start.
+    cuts: u64,
     /// Records that wait for the next log write.
     collecting: Stage<W::Bios>,
     /// Records of the log write that is out.
@@ -145,6 +150,8 @@ impl<W: World> Machine<W> {
             reads: W::Bios::default(),
             retry: W::Bios::default(),
             writes: W::Bios::default(),
+            go: W::Bios::default(),
+            cuts: 0,
             collecting: Stage::new()?,
             writing: Stage::new()?,
             settling: Settling::new()?,

@@ -23,7 +23,7 @@ pub(super) enum State {
     Free,
     /// kcopyd, or the bio that overwrites the whole chunk, is at work.
     Moving,
-    /// The data is there; the batch had no room for the record yet.
+    /// The data is there; it waits to be recorded.
     Ready,
 }
 
@@ -47,6 +47,8 @@ pub(super) struct Slot<Q> {
     /// Counts among the users of store chunks, for as long as the copy may read one.
     pub(super) generation: Generation,
     next: u8,
+    /// The slot that became ready after it.
+    next_ready: u8,
 }
 
 impl<Q> Slot<Q> {
@@ -75,6 +77,9 @@ pub(super) struct Slots<Q> {
     heads: KVec<u8>,
     free: u8,
     used: usize,
+    /// The slots that are ready, in the order in which they became so.
+    first_ready: u8,
+    last_ready: u8,
 }
 
 impl<Q: Fifo> Slots<Q> {
@@ -94,6 +99,7 @@ impl<Q: Fifo> Slots<Q> {
                     done: Q::default(),
                     generation: Generation::default(),
                     next: if n + 1 < SLOTS { n as u8 + 1 } else { NONE },
+                    next_ready: NONE,
                 },
                 GFP_KERNEL,
             )?;
@@ -103,6 +109,8 @@ impl<Q: Fifo> Slots<Q> {
             heads: KVec::from_elem(NONE, BUCKETS, GFP_KERNEL)?,
             free: 0,
             used: 0,
+            first_ready: NONE,
+            last_ready: NONE,
         })
     }
 
@@ -153,11 +161,37 @@ impl<Q: Fifo> Slots<Q> {
         Some(usize::from(n))
     }
 
-    /// Gives a slot back; its remaps and bios were taken out before.
+    /// The data of a slot is there: it becomes the last one that is ready.
+    pub(super) fn set_ready(&mut self, n: usize) {
+        let Some(slot) = self.slots.get_mut(n).filter(|s| s.state == State::Moving) else {
+            return;
+        };
+        slot.state = State::Ready;
+        slot.next_ready = NONE;
+        match self.slots.get_mut(usize::from(self.last_ready)) {
+            Some(last) => last.next_ready = n as u8,
+            None => self.first_ready = n as u8,
+        }
+        self.last_ready = n as u8;
+    }
+
+    /// The first slot that is ready.
+    pub(super) fn ready(&self) -> Option<usize> {
+        (self.first_ready != NONE).then_some(usize::from(self.first_ready))
+    }
+
+    /// Gives a slot back; its remaps and bios were taken out before. Of those that are ready it is
+    /// the first.
     pub(super) fn put(&mut self, n: usize) {
         let Some(chunk) = self.slots.get(n).map(|s| s.chunk) else {
             return;
         };
+        if usize::from(self.first_ready) == n {
+            self.first_ready = self.slots[n].next_ready;
+            if self.first_ready == NONE {
+                self.last_ready = NONE;
+            }
+        }
         let next = self.slots[n].next;
         let bucket = Self::bucket(chunk);
         let mut at = self.heads[bucket];
@@ -183,10 +217,5 @@ impl<Q: Fifo> Slots<Q> {
     pub(super) fn any(&self, mut is: impl FnMut(&Slot<Q>) -> bool) -> bool {
         let mut slots = self.slots.iter();
         slots.any(|slot| slot.state != State::Free && is(slot))
-    }
-
-    /// The number of a slot in this state, from `start` on.
-    pub(super) fn in_state(&self, state: State, start: usize) -> Option<usize> {
-        (start..self.slots.len()).find(|&n| self.slots[n].state == state)
     }
 }

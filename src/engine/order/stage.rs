@@ -58,6 +58,11 @@ pub(super) struct Waiting<Q> {
     chunks: Filter,
     /// Bios to be checked again when the wait is over.
     pub(super) retry: Q,
+    /// Origin bios that may go on then, if no snapshot was made since they were looked at:
+    /// nothing is left to preserve of their chunks.
+    go: Q,
+    /// The count of snapshots made, when the first of `go` was looked at.
+    cuts: u64,
     /// When those who looked before have gone.
     pub(super) since: Ticket,
     busy: bool,
@@ -68,6 +73,8 @@ impl<Q: Fifo> Waiting<Q> {
         Ok(Waiting {
             chunks: Filter::new()?,
             retry: Q::default(),
+            go: Q::default(),
+            cuts: 0,
             since: Ticket::default(),
             busy: false,
         })
@@ -95,22 +102,63 @@ impl<Q: Fifo> Waiting<Q> {
         }
     }
 
+    /// The same, of an origin bio whose chunk has nothing left to preserve.
+    pub(super) fn hold_origin(&mut self, chunk: u64, bio: Q::Item, cuts: u64) -> Option<Q::Item> {
+        if !self.chunks.contains(chunk) {
+            return Some(bio);
+        }
+        self.let_wait(bio, cuts);
+        None
+    }
+
+    /// Lets an origin bio wait whose chunk has nothing left to preserve.
+    pub(super) fn let_wait(&mut self, bio: Q::Item, cuts: u64) {
+        if self.go.is_empty() {
+            self.cuts = cuts;
+        }
+        self.go.push(bio);
+    }
+
+    /// Whether nobody waits here.
+    pub(super) fn is_free(&self) -> bool {
+        self.retry.is_empty() && self.go.is_empty()
+    }
+
+    /// Lets all go: those of `go` to where no cut since `cuts` makes them be looked at again.
+    fn drain(&mut self, retry: &mut Q, go: Option<(&mut Q, u64)>) {
+        retry.append(&mut self.retry);
+        match go {
+            Some((go, cuts)) if cuts == self.cuts => go.append(&mut self.go),
+            _ => retry.append(&mut self.go),
+        }
+        self.clear();
+    }
+
     /// Whether a bio that touches the chunk with this number must wait here.
     pub(super) fn holds(&self, chunk: u64) -> bool {
         self.chunks.contains(chunk)
     }
 
     fn take(&mut self, from: &mut Self) {
-        for (mine, other) in self.chunks.0.iter_mut().zip(from.chunks.0.iter()) {
-            *mine |= other;
+        if self.busy {
+            for (mine, other) in self.chunks.0.iter_mut().zip(from.chunks.0.iter()) {
+                *mine |= other;
+            }
+        } else {
+            // It is empty, and what it is exchanged for is cleared below.
+            core::mem::swap(&mut self.chunks, &mut from.chunks);
         }
         self.retry.append(&mut from.retry);
+        if self.go.is_empty() {
+            self.cuts = from.cuts;
+        }
+        self.go.append(&mut from.go);
         self.since = self.since.max(from.since);
         self.busy |= from.busy;
         from.clear();
     }
 
-    /// Forgets what was recorded; the queue is empty or stays.
+    /// Forgets what was recorded; the queues are empty or stay.
     fn clear(&mut self) {
         self.chunks.clear();
         self.since = Ticket::default();
@@ -147,6 +195,12 @@ impl<Q: Fifo> Settling<Q> {
         self.first.hold(chunk, bio)
     }
 
+    /// The same, of an origin bio whose chunk has nothing left to preserve.
+    pub(super) fn hold_origin(&mut self, chunk: u64, bio: Q::Item, cuts: u64) -> Option<Q::Item> {
+        let bio = self.next.hold_origin(chunk, bio, cuts)?;
+        self.first.hold_origin(chunk, bio, cuts)
+    }
+
     /// Lets a bio wait for those who had looked when `since` was asked.
     pub(super) fn wait(&mut self, since: Ticket, bio: Q::Item) {
         self.next.since = self.next.since.max(since);
@@ -160,8 +214,15 @@ impl<Q: Fifo> Settling<Q> {
         self.next.note_all();
     }
 
-    /// Moves those who need not wait any more to `retry`. Answers whether any wait is over.
-    pub(super) fn settle(&mut self, retry: &mut Q, mut passed: impl FnMut(Ticket) -> bool) -> bool {
+    /// Moves those who need not wait any more to `retry`, or to `go` if they may go on unless
+    /// there were other than `cuts` snapshots made. Answers whether any wait is over.
+    pub(super) fn settle(
+        &mut self,
+        retry: &mut Q,
+        go: &mut Q,
+        cuts: u64,
+        mut passed: impl FnMut(Ticket) -> bool,
+    ) -> bool {
         let mut any = false;
         while self.is_busy() {
             if self.first.busy {
@@ -169,8 +230,7 @@ impl<Q: Fifo> Settling<Q> {
                     break;
                 }
                 any = true;
-                retry.append(&mut self.first.retry);
-                self.first.clear();
+                self.first.drain(retry, Some((&mut *go, cuts)));
             }
             self.first.take(&mut self.next);
         }
@@ -185,8 +245,7 @@ impl<Q: Fifo> Settling<Q> {
     /// Lets all go.
     pub(super) fn drain(&mut self, retry: &mut Q) {
         for waiting in [&mut self.first, &mut self.next] {
-            retry.append(&mut waiting.retry);
-            waiting.clear();
+            waiting.drain(retry, None);
         }
     }
 }
@@ -230,18 +289,16 @@ impl<Q: Fifo> Stage<Q> {
     pub(super) fn is_awaited(&self) -> bool {
         self.control
             || self.orphan.is_some()
-            || !self.recorded.retry.is_empty()
-            || !self.unshared.retry.is_empty()
+            || !self.recorded.is_free()
+            || !self.unshared.is_free()
             || !self.flushes.is_empty()
             || !self.ends.is_empty()
     }
 
     /// Moves those who wait for this stage to `retry`, and forgets the records.
     pub(super) fn drain(&mut self, retry: &mut Q) {
-        retry.append(&mut self.recorded.retry);
-        retry.append(&mut self.unshared.retry);
-        self.recorded.clear();
-        self.unshared.clear();
+        self.recorded.drain(retry, None);
+        self.unshared.drain(retry, None);
         self.control = false;
         self.orphan = None;
         self.busy = false;

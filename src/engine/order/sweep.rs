@@ -2,7 +2,7 @@
 
 //! The background sweep: takes away what only deleted snapshots needed, a little at a time.
 
-use super::{Fifo, Machine, Mode, Timer, World};
+use super::{Machine, Mode, Timer, World};
 use kernel::prelude::*;
 
 /// Milliseconds between steps while bios of users are under way.
@@ -25,7 +25,7 @@ impl<W: World> Machine<W> {
         }
         if !core::mem::take(&mut self.sweep_due) {
             if !core::mem::replace(&mut self.sweep_armed, true) {
-                let busy = self.slots.used() > 0 || !self.collecting.recorded.retry.is_empty();
+                let busy = self.slots.used() > 0 || !self.collecting.recorded.is_free();
                 world.later(Timer::Sweep, if busy { BUSY_MS } else { IDLE_MS });
             }
             return;

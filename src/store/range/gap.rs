@@ -19,13 +19,13 @@ pub(super) fn next_gap<B: Blocks>(
     from: u64,
 ) -> Result<Option<(u64, u64)>> {
     let mut from = from;
-    let first = loop {
+    let (first, mut next) = loop {
         let Some(id) = snaps.next_live(SnapId(from)) else {
             return Ok(None);
         };
-        match map.at(m, chunk, id.0)? {
-            None => break id,
-            Some(rec) => match rec.hi.checked_add(1) {
+        match map.around(m, chunk, id.0)? {
+            (None, after) => break (id, after),
+            (Some(rec), _) => match rec.hi.checked_add(1) {
                 Some(next) => from = next,
                 None => return Ok(None),
             },
@@ -33,12 +33,7 @@ pub(super) fn next_gap<B: Blocks>(
     };
     let lo = snaps.span_start(first).0;
     let mut hi = first.0;
-    let mut seen = first.0;
     for _ in 0..=SPAN_MAX {
-        let next = match seen.checked_add(1) {
-            Some(next) => map.from(m, chunk, next)?,
-            None => None,
-        };
         // What is live before the next record has none.
         let limit = next.map_or(u64::MAX, |rec| rec.lo - 1);
         if let Some(last) = snaps.prev_live(SnapId(limit)) {
@@ -53,7 +48,10 @@ pub(super) fn next_gap<B: Blocks>(
         {
             break;
         }
-        seen = rec.hi;
+        next = match rec.hi.checked_add(1) {
+            Some(lo) => map.from(m, chunk, lo)?,
+            None => None,
+        };
     }
     Ok(Some((lo, hi)))
 }

@@ -57,6 +57,19 @@ impl Map {
         Ok(rec.filter(|rec| rec.hi >= id))
     }
 
+    /// The record of `chunk` that `id` is in, and the first one whose lower end is above `id`.
+    pub(super) fn around<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        chunk: u64,
+        id: u64,
+    ) -> Result<(Option<Rec>, Option<Rec>)> {
+        let (before, after) = self.tree.around(m, &[chunk, id])?;
+        let [before, after] = [before, after].map(|e| e.map(|e| check(chunk, e)));
+        let (before, after) = (before.transpose()?.flatten(), after.transpose()?.flatten());
+        Ok((before.filter(|rec| rec.hi >= id), after))
+    }
+
     /// The first record of `chunk` whose lower end is not below `lo`.
     pub(super) fn from<B: Blocks>(
         &self,

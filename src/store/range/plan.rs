@@ -87,10 +87,8 @@ impl Plan {
     }
 
     fn touch_overlapping<B: Blocks>(&mut self, map: &Map, m: &mut Meta<B>, new: &Rec) -> Result {
-        let mut next = match map.at(m, self.chunk, new.lo)? {
-            Some(rec) => Some(rec),
-            None => map.from(m, self.chunk, new.lo)?,
-        };
+        let (at, after) = map.around(m, self.chunk, new.lo)?;
+        let mut next = at.or(after);
         while let Some(rec) = next.filter(|rec| rec.lo <= new.hi) {
             self.touched.push_within_capacity(rec).map_err(|_| EILSEQ)?;
             next = match rec.hi.checked_add(1) {
