@@ -179,9 +179,9 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         &self,
         m: &mut Meta<B>,
         key: &[u64; K],
-    ) -> Result<(Option<[u64; N]>, Option<[u64; N]>)> {
+    ) -> Result<[Option<[u64; N]>; 2]> {
         if self.depth == 0 {
-            return Ok((None, None));
+            return Ok([None; 2]);
         }
         let here = self.leaf_of(m, key)?;
         let (before, after) = m.read_node(here.nr, &self.shape(), 0, here.max_epoch, |node| {
@@ -199,7 +199,7 @@ impl<const N: usize, const K: usize> Tree<N, K> {
             (None, Some(next)) => self.at_or_after(m, &next)?,
             (after, _) => after,
         };
-        Ok((before, after))
+        Ok([before, after])
     }
 
     /// The entry with the smallest key.

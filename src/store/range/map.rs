@@ -64,8 +64,8 @@ impl Map {
         chunk: u64,
         id: u64,
     ) -> Result<(Option<Rec>, Option<Rec>)> {
-        let (before, after) = self.tree.around(m, &[chunk, id])?;
-        let [before, after] = [before, after].map(|e| e.map(|e| check(chunk, e)));
+        let entries = self.tree.around(m, &[chunk, id])?;
+        let [before, after] = entries.map(|e| e.map(|e| check(chunk, e)));
         let (before, after) = (before.transpose()?.flatten(), after.transpose()?.flatten());
         Ok((before.filter(|rec| rec.hi >= id), after))
     }
