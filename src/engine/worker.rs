@@ -47,9 +47,6 @@ use super::meta::BLOCK_SECTORS;
 /// Blocks of the largest log write.
 const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
 
-/// Milliseconds by which a timer may run out early: more than one tick of the slowest clock.
-const TICK_MS: u64 = 20;
-
 /// Buckets of the table of known places: 900 KiB.
 const KNOWN_BUCKETS: usize = 8192;
 
@@ -126,8 +123,6 @@ struct Outside {
     ended: Option<Result<Option<SnapId>>>,
     /// When each timer runs out, in milliseconds.
     timers: [Option<u64>; Timer::KINDS],
-    /// When the worker is woken for the first of them, or for one that is no longer set.
-    alarm: Option<u64>,
     /// Somebody should be told.
     event: bool,
     low_water: LowWater,
@@ -207,7 +202,6 @@ impl Engine {
             waiter: None,
             ended: None,
             timers: [None; Timer::KINDS],
-            alarm: None,
             event: false,
             low_water: LowWater::new(&args),
             name: parts.name,
@@ -357,14 +351,9 @@ impl Runs for Engine {
         let low = outside.low_water.is_low();
         self.shared.published.update(machine, low);
         outside.tell_end();
-        // One that comes too early does no harm, and is cheaper than to set it anew each time.
-        outside.alarm = outside.alarm.filter(|alarm| *alarm > now + TICK_MS);
-        if let Some(&at) = outside.timers.iter().flatten().min() {
-            if outside.alarm.is_none_or(|alarm| at < alarm) {
-                outside.alarm = Some(at);
-                let ms = at.saturating_sub(now).clamp(1, u64::from(u32::MAX));
-                self.inbox.look_later(ms as u32);
-            }
+        if let Some(at) = outside.timers.iter().flatten().min() {
+            let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
+            self.inbox.look_later(ms as u32);
         }
         let event = core::mem::take(&mut outside.event);
         let handle = outside.handle.clone();

@@ -100,6 +100,7 @@ impl<W: World> Machine<W> {
             }
             if let Some(remap) = slot.remaps[bit].take() {
                 refused |= !lose;
+                slot.dropped |= !lose;
                 slot.lost[bit] = lose.then_some(remap.ids);
                 match copied {
                     Copied::WriteError(_) => self.store.give_back_bad(remap),
@@ -175,6 +176,9 @@ impl<W: World> Machine<W> {
                     }
                     error = Some(e);
                     if self.mode == Mode::Fail || !lose {
+                        if let Some(slot) = self.slots.get(n) {
+                            slot.dropped = true;
+                        }
                         continue;
                     }
                     match self.lose(world, chunk, ids) {
@@ -274,7 +278,8 @@ impl<W: World> Machine<W> {
         // A write that needs only this round waits for the batch, and so has nothing left to
         // preserve then if it is one of the origin; one that may need a further round, or does not
         // depend on the batch, is looked at again at once.
-        if slot.for_origin && count > 0 && count < MAX_DESTS && error.is_none() {
+        let whole = count > 0 && count < MAX_DESTS && !slot.dropped;
+        if slot.for_origin && whole && error.is_none() {
             let recorded = &mut self.collecting.recorded;
             while let Some(bio) = slot.waiters.pop() {
                 match world.request(&bio).who {

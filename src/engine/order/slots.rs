@@ -40,6 +40,8 @@ pub(super) struct Slot<Q> {
     pub(super) remaps: [Option<Remap>; MAX_DESTS],
     /// Sets of ids whose content is to be recorded lost, because the copy failed.
     pub(super) lost: [Option<Descriptor>; MAX_DESTS],
+    /// Content that was to be copied is neither recorded nor lost: who waits must look again.
+    pub(super) dropped: bool,
     /// Bios that conflict with it; the one that caused it is the first.
     pub(super) waiters: Q,
     /// The bio whose own data was written, to be ended after the record.
@@ -95,6 +97,7 @@ impl<Q: Fifo> Slots<Q> {
                     hint: false,
                     remaps: [const { None }; MAX_DESTS],
                     lost: [None; MAX_DESTS],
+                    dropped: false,
                     waiters: Q::default(),
                     done: Q::default(),
                     generation: Generation::default(),
@@ -157,6 +160,7 @@ impl<Q: Fifo> Slots<Q> {
         slot.chunk = chunk;
         slot.state = State::Moving;
         slot.hint = false;
+        slot.dropped = false;
         self.used += 1;
         Some(usize::from(n))
     }

@@ -149,9 +149,11 @@ impl<Q: Fifo> Waiting<Q> {
             core::mem::swap(&mut self.chunks, &mut from.chunks);
         }
         self.retry.append(&mut from.retry);
-        if self.go.is_empty() {
-            self.cuts = from.cuts;
-        }
+        self.cuts = match (self.go.is_empty(), from.go.is_empty()) {
+            (true, _) => from.cuts,
+            (false, true) => self.cuts,
+            (false, false) => self.cuts.min(from.cuts),
+        };
         self.go.append(&mut from.go);
         self.since = self.since.max(from.since);
         self.busy |= from.busy;

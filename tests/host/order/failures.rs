@@ -71,6 +71,23 @@ fn one_bad_destination_of_several_costs_only_its_ids() {
 }
 
 #[test]
+fn who_waited_for_a_copy_that_failed_in_part_has_the_rest_copied() {
+    let mut b = bench_of(true, 100);
+    b.create(3);
+    b.write_whole(snap(2), 1);
+    b.end_overwrite(Ok(()));
+    b.finish();
+    let (first, second) = (b.write(1), b.write(1));
+    b.end_copy(Copied::WriteError(0b10));
+    assert_eq!(b.at(first), At::Done(Err(EIO)));
+    assert_eq!(b.desk.copies.len(), 1);
+    b.finish();
+    assert!(b.is_good(second));
+    let three = b.read(snap(3), 1);
+    assert!(matches!(b.at(three), At::Store(_)));
+}
+
+#[test]
 fn a_failed_copy_for_a_snapshot_fails_its_write_only() {
     for copied in [Copied::ReadError, Copied::WriteError(1)] {
         let mut b = with_policy(false);
