@@ -3,7 +3,7 @@
 # them is mounted and written; what LVM does to one that is under; and its words for all of it.
 # timeout: 400
 . ./lib.sh
-plan 103
+plan 104
 
 export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
 mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
@@ -197,6 +197,7 @@ multisnap deactivate vg-small
 
 # --- removed ----------------------------------------------------------------------
 like "a store with snapshots is kept" "$(lvm lvremove vg/smallstore 2>&1)" "holds snapshots .* say -f"
+like "also with -y" "$(lvm lvremove -y vg/smallstore 2>&1)" "holds snapshots .* say -f"
 multisnap activate vg-small 4 > /dev/null
 exec 7< /dev/mapper/vg-small-4
 rc=0
