@@ -107,13 +107,14 @@ impl Recent {
 
     /// Block `nr` was changed, to the state `stamp`. The answer is as that of [`used`](Self::used).
     pub(crate) fn changed(&mut self, nr: u64, stamp: u64) -> Option<u64> {
-        let mut evicted = None;
-        match self.find(nr) {
-            Some(i) => self.move_first(i, List::Dirty),
-            None => evicted = self.enter(nr, List::Dirty),
-        }
-        self.set_stamp(nr, stamp);
-        evicted
+        let Some(i) = self.find(nr) else {
+            let evicted = self.enter(nr, List::Dirty);
+            self.set_stamp(nr, stamp);
+            return evicted;
+        };
+        self.move_first(i, List::Dirty);
+        self.slots[i as usize].stamp = stamp;
+        None
     }
 
     /// Enters a block that is not there.

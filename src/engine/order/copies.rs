@@ -60,6 +60,7 @@ impl<W: World> Machine<W> {
             return None;
         };
         let slot = self.slots.get(n)?;
+        slot.cuts = self.cuts;
         slot.from = from;
         slot.for_origin = for_origin;
         slot.remaps = remaps;
@@ -278,12 +279,12 @@ impl<W: World> Machine<W> {
         // A write that needs only this round waits for the batch, and so has nothing left to
         // preserve then if it is one of the origin; one that may need a further round, or does not
         // depend on the batch, is looked at again at once.
-        let whole = count > 0 && count < MAX_DESTS && !slot.dropped;
-        if slot.for_origin && whole && error.is_none() {
+        let complete = count > 0 && count < MAX_DESTS && !slot.dropped;
+        if slot.for_origin && complete && error.is_none() {
             let recorded = &mut self.collecting.recorded;
             while let Some(bio) = slot.waiters.pop() {
                 match world.request(&bio).who {
-                    Who::Origin => recorded.let_wait(bio, self.cuts),
+                    Who::Origin => recorded.let_wait(bio, slot.cuts),
                     Who::Snapshot(_) => recorded.retry.push(bio),
                 }
             }

@@ -127,6 +127,7 @@ impl<W: World> Machine<W> {
             world.end(bio, Err(EIO));
         } else if world.passed(Users::OriginReads, self.fail_reads) {
             self.heal.exposed |= !self.heal.loss_said;
+            self.slots.overtake(world.request(&bio).chunk);
             world.to_origin(bio);
         } else {
             // A snapshot read that began before must not see what this write brings.

@@ -247,6 +247,12 @@ impl<W: World> Machine<W> {
         let Some(slot) = self.slots.get(n) else {
             return;
         };
+        // As if it could not be read.
+        let copied = if slot.overtaken {
+            Copied::ReadError
+        } else {
+            copied
+        };
         world.leave(Users::StoreChunks, slot.generation);
         self.counts.copies += 1;
         if self.moved(n, copied) {

@@ -42,6 +42,10 @@ pub(super) struct Slot<Q> {
     pub(super) lost: [Option<Descriptor>; MAX_DESTS],
     /// Content that was to be copied is neither recorded nor lost: who waits must look again.
     pub(super) dropped: bool,
+    /// The origin was written while it is copied: what arrives is not the old content.
+    pub(super) overtaken: bool,
+    /// The count of snapshots made when it was taken.
+    pub(super) cuts: u64,
     /// Bios that conflict with it; the one that caused it is the first.
     pub(super) waiters: Q,
     /// The bio whose own data was written, to be ended after the record.
@@ -98,6 +102,8 @@ impl<Q: Fifo> Slots<Q> {
                     remaps: [const { None }; MAX_DESTS],
                     lost: [None; MAX_DESTS],
                     dropped: false,
+                    overtaken: false,
+                    cuts: 0,
                     waiters: Q::default(),
                     done: Q::default(),
                     generation: Generation::default(),
@@ -161,8 +167,18 @@ impl<Q: Fifo> Slots<Q> {
         slot.state = State::Moving;
         slot.hint = false;
         slot.dropped = false;
+        slot.overtaken = false;
         self.used += 1;
         Some(usize::from(n))
+    }
+
+    /// The chunk is written at the origin, whoever copies it from there.
+    pub(super) fn overtake(&mut self, chunk: Chunk) {
+        let mut at = self.heads[Self::bucket(chunk)];
+        while let Some(slot) = self.slots.get_mut(usize::from(at)) {
+            slot.overtaken |= slot.chunk == chunk && slot.from == Source::Origin;
+            at = slot.next;
+        }
     }
 
     /// The data of a slot is there: it becomes the last one that is ready.

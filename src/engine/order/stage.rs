@@ -61,7 +61,7 @@ pub(super) struct Waiting<Q> {
     /// Origin bios that may go on then, if no snapshot was made since they were looked at:
     /// nothing is left to preserve of their chunks.
     go: Q,
-    /// The count of snapshots made, when the first of `go` was looked at.
+    /// The count of snapshots made when the first of `go` was looked at.
     cuts: u64,
     /// When those who looked before have gone.
     pub(super) since: Ticket,
@@ -113,9 +113,11 @@ impl<Q: Fifo> Waiting<Q> {
 
     /// Lets an origin bio wait whose chunk has nothing left to preserve.
     pub(super) fn let_wait(&mut self, bio: Q::Item, cuts: u64) {
-        if self.go.is_empty() {
-            self.cuts = cuts;
-        }
+        self.cuts = if self.go.is_empty() {
+            cuts
+        } else {
+            self.cuts.min(cuts)
+        };
         self.go.push(bio);
     }
 

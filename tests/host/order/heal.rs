@@ -38,6 +38,38 @@ fn a_record_that_is_in_the_batch_still_is_waited_for() {
 }
 
 #[test]
+fn a_copy_that_was_overtaken_by_an_unprotected_write_is_not_recorded() {
+    let mut b = bench_of(false, 100);
+    b.create(1);
+    let first = b.write(1);
+    let part = b.write_part(snap(1), 2);
+    assert_eq!(b.desk.copies.len(), 2);
+    b.control(Control::Name {
+        id: SnapId::top(1),
+        name: [0; NAME_LEN],
+    });
+    b.end_log(Err(EIO));
+    let (one, two) = (b.write(1), b.write(2));
+    b.end_probe(Err(EIO));
+    assert_eq!((b.at(one), b.at(two)), (At::Origin, At::Origin));
+    b.end_bio(one);
+    b.end_bio(two);
+    b.timer();
+    b.end_probe(Ok(()));
+    b.end_checkpoint(Ok(()));
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+    b.end_copy(Copied::Good);
+    b.end_copy(Copied::Good);
+    b.finish();
+    assert!(b.is_good(first));
+    assert_eq!(b.at(part), At::Done(Err(EIO)));
+    for chunk in [1, 2] {
+        let read = b.read(snap(1), chunk);
+        assert_eq!(b.at(read), At::Done(Err(EIO)));
+    }
+}
+
+#[test]
 fn a_loss_is_said_though_the_policy_has_changed() {
     let mut b = bench_of(false, 100);
     b.create(1);
