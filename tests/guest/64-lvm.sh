@@ -3,16 +3,9 @@
 # them is mounted and written; what LVM does to one that is under; and its words for all of it.
 # timeout: 400
 . ./lib.sh
+. ./real-lvm.sh
 plan 104
 
-export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
-mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
-cat > $LVM_SYSTEM_DIR/lvm.conf <<'END'
-devices { types = [ "nullb", 16 ] use_devicesfile = 0 obtain_device_list_from_udev = 0 }
-activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
-backup { backup_dir = "/tmp/lvm/backup" archive = 0 }
-global { use_lvmpolld = 0 }
-END
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
 state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }

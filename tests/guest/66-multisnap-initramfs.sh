@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 24
+plan 28
 
 make_nullblk o 64
 make_nullblk s 64
@@ -22,8 +22,12 @@ conf=/etc/multisnap/root.conf
 hook() {
 	rm -rf /tmp/tree /tmp/modules
 	mkdir -p /tmp/tree/usr/{bin,sbin,lib}
+	run_hook
+}
+run_hook() {
+	rc=0
 	said=$(env DESTDIR=/tmp/tree version="$(uname -r)" verbose=n __MODULES_TO_ADD=/tmp/modules \
-		sh boot/initramfs-tools/hook 2>&1 > /dev/null)
+		sh boot/initramfs-tools/hook 2>&1 > /dev/null) || rc=$?
 }
 # asked <root=> [<kernel's command line>]: what the script says in place of it.
 asked() {
@@ -45,6 +49,15 @@ is "the rules" "$(find /tmp/tree -name '*multisnap*.rules' | wc -l)" 2
 ok "and the module" grep -qx dm-multisnapshot /tmp/modules
 is "it has no root file system" "$(find /tmp/tree -name '*.root')" ""
 is "nothing is warned of" "$said" ""
+
+for missing in etc usr/sbin usr/lib/udev/rules.d; do
+	rm -rf /tmp/tree/$missing
+	touch /tmp/tree/$missing
+	run_hook
+	like "an initramfs without room for $missing is none" "$rc $said" "^[1-9].* multisnap: "
+	hook
+done
+is "with room it is one" "$rc" 0
 
 sed -i 's/^initramfs = yes/initramfs = root/' $conf
 hook

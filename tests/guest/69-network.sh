@@ -4,17 +4,10 @@
 # timeout: 900
 # cpus: 2
 . ./lib.sh
+. ./real-lvm.sh
 . ./document.sh
 plan 65
 
-export LVM_SYSTEM_DIR=/tmp/lvm LVM_SUPPRESS_FD_WARNINGS=1
-mkdir -p $LVM_SYSTEM_DIR /run/lock/lvm
-cat > $LVM_SYSTEM_DIR/lvm.conf <<'END'
-devices { types = [ "nullb", 16 ] use_devicesfile = 0 obtain_device_list_from_udev = 0 }
-activation { udev_sync = 0 udev_rules = 0 monitoring = 0 }
-backup { backup_dir = "/tmp/lvm/backup" archive = 0 }
-global { use_lvmpolld = 0 }
-END
 end_network() {
 	local rc=$?
 	touch /tmp/stop

@@ -80,7 +80,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     start::free(&args.store, store)?;
     let image = start::image(&args.device, &args.store)?;
     let header = image.header().clone();
-    let snapshots = image.space().map_or(0, |space| space.live_ids);
+    let Some(space) = image.space() else {
+        let then = format!("multisnap check {}", args.store.display());
+        return Err(Failure::new(&args.store, "cannot be read as a whole", then));
+    };
+    let snapshots = space.live_ids;
     drop(image);
     start::fits(&args.device, device.sectors, &args.store, &header)?;
     let mut log = Log::listen();
