@@ -40,11 +40,12 @@ pub(super) enum Urgency {
 
 /// The part of a store that does not depend on its type.
 pub(super) struct Base<B: Blocks> {
-    pub(super) meta: Meta<B>,
+    // What is large is in a box: a load has the store above it on the stack at its deepest calls.
+    pub(super) meta: KBox<Meta<B>>,
     pub(super) layout: Layout,
     pub(super) log: Log,
     pub(super) data: DataSpace,
-    pub(super) snaps: Snaps,
+    pub(super) snaps: KBox<Snaps>,
     pub(super) read_only: bool,
     /// What ids up to this do not have a record for is lost.
     pub(super) lost_to: u64,
@@ -93,13 +94,14 @@ impl<B: Blocks> Base<B> {
         Ok((base, roots))
     }
 
-    fn from_info(
+    /// The metadata blocks as the checkpoint of `epoch` left them.
+    #[inline(never)]
+    fn load_meta(
         blocks: B,
-        layout: Layout,
+        layout: &Layout,
         info: &CheckpointInfo,
         epoch: u64,
-        [durable, spare]: [KBox<Block>; 2],
-    ) -> Result<(Self, Roots)> {
+    ) -> Result<KBox<Meta<B>>> {
         let mut free = FreeRoot {
             list_head: info.free_head.get(),
             list_count: info.free_count.get(),
@@ -108,8 +110,31 @@ impl<B: Blocks> Base<B> {
         for (to, from) in free.fresh.iter_mut().zip(&info.fresh) {
             *to = (from[0].get(), from[1].get());
         }
-        let lower = layout.meta_start;
-        let mut meta = Meta::restore(blocks, layout.uuid, lower, epoch, &free)?;
+        let meta = Meta::restore(blocks, layout.uuid, layout.meta_start, epoch, &free)?;
+        Ok(KBox::init(meta, GFP_KERNEL)?)
+    }
+
+    #[inline(never)]
+    fn load_snaps(
+        meta: &mut Meta<B>,
+        roots: &Roots,
+        epoch: u64,
+        numbers: [u64; 2],
+        bits: bool,
+    ) -> Result<KBox<Snaps>> {
+        let snaps = Snaps::load(meta, roots, epoch, numbers, bits)?;
+        Ok(KBox::init(snaps, GFP_KERNEL)?)
+    }
+
+    #[inline(never)]
+    fn from_info(
+        blocks: B,
+        layout: Layout,
+        info: &CheckpointInfo,
+        epoch: u64,
+        [durable, spare]: [KBox<Block>; 2],
+    ) -> Result<(Self, Roots)> {
+        let mut meta = Self::load_meta(blocks, &layout, info, epoch)?;
         let mut roots = Roots([(0, 0); format::MAX_TREES]);
         for (to, from) in roots.0.iter_mut().zip(&info.roots) {
             let depth = u16::try_from(from.depth.get()).map_err(|_| EILSEQ)?;
@@ -117,7 +142,7 @@ impl<B: Blocks> Base<B> {
         }
         let (next_id, live) = (info.next_id.get(), info.live_ids.get());
         let bits = layout.store_type.gives_bits();
-        let snaps = Snaps::load(&mut meta, &roots, epoch, [next_id, live], bits)?;
+        let snaps = Self::load_snaps(&mut meta, &roots, epoch, [next_id, live], bits)?;
         let store_sectors = info.store_sectors.get();
         let hot = Group {
             nr: info.hot_group.get(),
