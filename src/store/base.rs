@@ -111,7 +111,7 @@ impl<B: Blocks> Base<B> {
             *to = (from[0].get(), from[1].get());
         }
         let meta = Meta::restore(blocks, layout.uuid, layout.meta_start, epoch, &free)?;
-        Ok(KBox::init(meta, GFP_KERNEL)?)
+        KBox::init(meta, GFP_KERNEL)
     }
 
     #[inline(never)]
@@ -123,7 +123,7 @@ impl<B: Blocks> Base<B> {
         bits: bool,
     ) -> Result<KBox<Snaps>> {
         let snaps = Snaps::load(meta, roots, epoch, numbers, bits)?;
-        Ok(KBox::init(snaps, GFP_KERNEL)?)
+        KBox::init(snaps, GFP_KERNEL)
     }
 
     #[inline(never)]
