@@ -47,8 +47,13 @@ mkfs.ext4 -q -L lv /dev/mapper/lv
 in_root multisnap stop lv
 vgchange -q -an vg
 
-# The root file system, while it runs.
-in_root multisnap create $id-root $id-root-store --no-start --name root --enable
+# The root file system, while it runs, by the recipe of boot.rst. Its last two commands are for who
+# makes the initramfs and starts the machine.
+python3 ./document.py boot.rst root | sed "s|/dev/vg/root|$id-root|g" > $root/tmp/recipe
+[ "$(tail -n 2 $root/tmp/recipe)" = $'update-initramfs -u\nreboot' ]
+sed -i '$d' $root/tmp/recipe
+sed -i '$d' $root/tmp/recipe
+in_root bash -eux /tmp/recipe
 for file in "$root"/etc/multisnap/*.conf; do echo "== $file"; cat "$file"; done
 mountpoint -q $root
 umount -R $root

@@ -132,12 +132,12 @@ ok "and pvmove" pvmove -qq -i 1 -n vg/home /dev/pvb /dev/pvc
 sum=$(dd if=/mnt/home/big bs=1M status=none | cksum)
 dmesg_mark
 like "with snapshots it is not put in again" "$(multisnap under /dev/vg/home /dev/vg/home-msstore 2>&1)" \
-	"was in use without .*2 snapshots in .* would lose .*; .*--lose-snapshots"
+	"is in use without .*2 snapshots in .* would lose .*; .*--lose-snapshots"
 like "nor for a new one" "$(lvm lvcreate -s -n next vg/home 2>&1)" "2 snapshots in .* would lose .*--lose-snapshots"
 is "nothing has changed" "$(state vg-home) $(dmsetup ls | grep -c msorigin)" "linear Active:Live 1"
 said=$(multisnap under /dev/vg/home /dev/vg/home-msstore --lose-snapshots 2>&1)
 is "in again" "$(state vg-home)" "$under"
-like "and it is said what that means" "$said" "was in use without multisnapshot: 2 snapshots made before lose"
+like "and it is said what that means" "$said" "is in use without multisnapshot: 2 snapshots made before lose"
 is "which is not told twice" "$(our_lines | grep -c 'lost what')" 1
 is "the snapshots exist" "$(ms_status vg-home ids)" 1-2
 multisnap activate vg-home 1 --device vg-before > /dev/null

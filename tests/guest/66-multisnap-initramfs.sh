@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 28
+plan 29
 
 make_nullblk o 64
 make_nullblk s 64
@@ -11,12 +11,15 @@ mine=aaaaaaaa-1111-4111-8111-111111111111
 cp bin/multisnap /usr/sbin/
 cp boot/63-multisnap.rules boot/57-multisnap-dm.rules /usr/lib/udev/rules.d/
 mkdir -p /conf /etc/multisnap
-mkfs.ext4 -q -U $mine -L system /dev/o
+mkfs.ext4 -q -U $mine -L before /dev/o
 dmsetup create vg-o --table "0 131072 linear /dev/o 0"
 mkfs.ext4 -q -L else /dev/other
 other=$(blkid -s UUID -o value /dev/other)
 multisnap create /dev/mapper/vg-o /dev/s --name root --enable > /dev/null 2>&1
 conf=/etc/multisnap/root.conf
+# What was read of the plain device before a change stays in its cache.
+is "a root file system has a label" "$(blkid -c /dev/null -s LABEL -o value /dev/mapper/vg-o)" before
+e2label /dev/mapper/root system
 
 # hook: leaves what it makes below /tmp/tree, the modules that it wants, and its warnings in $said.
 hook() {

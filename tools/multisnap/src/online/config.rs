@@ -78,9 +78,7 @@ pub fn names() -> Vec<String> {
 pub fn read(name: &str) -> Result<Config, Failure> {
     let path = path(name);
     parse(name, &text(name)?).map_err(|why| {
-        let then = format!(
-            "mend it: see the section \"enable\" of multisnap.rst; or: multisnap disable {name}"
-        );
+        let then = format!("mend it: see boot.rst; or: multisnap disable {name}");
         Failure::new(&path, why, then)
     })
 }
@@ -149,7 +147,7 @@ pub fn compose(
     initramfs: Option<&str>,
 ) -> String {
     let mut text = format!(
-        "# How {name} is started when the machine starts; see multisnap.rst.\norigin = {}\nstore = {}\n",
+        "# How {name} is started when the machine starts; see boot.rst.\norigin = {}\nstore = {}\n",
         origin.display(),
         store.display()
     );

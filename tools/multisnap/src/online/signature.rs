@@ -7,7 +7,11 @@ use crate::{
     failure::Failure,
 };
 use multisnap_store::image::{bytes, Page, Refusal, PAGE_BYTES};
-use std::path::Path;
+use std::{
+    borrow::Cow,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 /// Bytes from the start that are looked at.
 const LOOK: usize = 1 << 20;
@@ -109,14 +113,19 @@ fn look_at_end(tail: &[u8], len: u64) -> Option<&'static str> {
 }
 
 /// What is on a device; `None` if it holds no mark that is known.
-fn find(path: &Path) -> Result<Option<&'static str>, Failure> {
+fn find(path: &Path) -> Result<Option<Cow<'static, str>>, Failure> {
+    Ok(find_mark(path)?.or_else(|| ask_blkid(path).map(Into::into)))
+}
+
+/// What the marks that are known here tell.
+fn find_mark(path: &Path) -> Result<Option<Cow<'static, str>>, Failure> {
     let disk = Disk::open(path, For::Live)?;
     let len = disk.len();
     let failed = |e| Failure::io(path, "cannot be read", &e);
     let mut pages = vec![Page::ZERO; LOOK / PAGE_BYTES];
     disk.read_to_end(0, &mut pages).map_err(failed)?;
     if let Some(what) = look(bytes(&pages)) {
-        return Ok(Some(what));
+        return Ok(Some(what.into()));
     }
     let mut tail = vec![Page::ZERO; 33];
     let first = (len / PAGE_BYTES as u64).saturating_sub(32);
@@ -124,20 +133,48 @@ fn find(path: &Path) -> Result<Option<&'static str>, Failure> {
     let have = len.saturating_sub(first.saturating_mul(PAGE_BYTES as u64));
     let tail = bytes(&tail);
     let have = usize::try_from(have).map_or(tail.len(), |have| have.min(tail.len()));
-    Ok(look_at_end(&tail[..have], len))
+    Ok(look_at_end(&tail[..have], len).map(Into::into))
+}
+
+/// What blkid finds on a device, which knows more than the marks here; `None` if that is nothing,
+/// or there is no blkid.
+fn ask_blkid(path: &Path) -> Option<String> {
+    // Not what is in its cache, and not of whoever asks.
+    let mut blkid = Command::new("blkid");
+    let asked = blkid.args(["-p", "-o", "export", "--"]).arg(path);
+    let asked = asked.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    let output = asked.stdin(Stdio::null()).output().ok()?;
+    read_blkid(
+        output.status.code(),
+        &String::from_utf8_lossy(&output.stdout),
+    )
+}
+
+/// Reads what blkid has said.
+fn read_blkid(status: Option<i32>, said: &str) -> Option<String> {
+    // Marks of several that rule each other out.
+    if status == Some(8) {
+        return Some("marks of several things at once".to_owned());
+    }
+    let value = |name: &str| {
+        let mut lines = said.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    let kind = value("TYPE").map(|kind| format!("what blkid names {kind}"));
+    kind.or_else(|| Some(format!("a partition table ({})", value("PTTYPE")?)))
 }
 
 /// Fails if a device holds something that is known.
 pub fn none(path: &Path) -> Result<(), Failure> {
     match find(path)? {
         None => Ok(()),
-        Some(what) => Err(holds(path, what)),
+        Some(what) => Err(holds(path, &what)),
     }
 }
 
 /// Fails if a device that is to be an origin is a store.
 pub fn not_store(origin: &Path) -> Result<(), Failure> {
-    if find(origin)? != Some(STORE) {
+    if find_mark(origin)?.as_deref() != Some(STORE) {
         return Ok(());
     }
     let then = "say the origin first, then the store: multisnap create ORIGIN STORE";
@@ -160,7 +197,7 @@ fn holds(path: &Path, what: &str) -> Failure {
 /// What is said of a device that is no store, or cannot become one.
 pub fn failure(path: &Path, refusal: &Refusal) -> Failure {
     match find(path) {
-        Ok(Some(what)) => holds(path, what),
+        Ok(Some(what)) => holds(path, &what),
         _ if *refusal == Refusal::Foreign => holds(path, "something that is not known here"),
         _ => Failure::refused(path, refusal),
     }
@@ -180,6 +217,20 @@ mod tests {
         }
         assert_eq!(look(&vec![0; LOOK]), None);
         assert_eq!(look(b"XFS"), None);
+    }
+
+    #[test]
+    fn blkid_is_understood() {
+        let said = "DEVNAME=/dev/vdb\nVERSION=1\nBLOCK_SIZE=512\nTYPE=minix\nUSAGE=filesystem\n";
+        assert_eq!(read_blkid(Some(0), said).unwrap(), "what blkid names minix");
+        let said = "DEVNAME=/dev/vdb\nPTUUID=7ec6\nPTTYPE=sun\n";
+        assert_eq!(
+            read_blkid(Some(0), said).unwrap(),
+            "a partition table (sun)"
+        );
+        assert!(read_blkid(Some(8), "").is_some());
+        assert_eq!(read_blkid(Some(2), ""), None);
+        assert_eq!(read_blkid(None, ""), None);
     }
 
     #[test]

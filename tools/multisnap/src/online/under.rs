@@ -202,9 +202,9 @@ impl Device {
             .options
             .line(number, store, header)
             .and_then(|mut line| {
-                if is_written(control, &self.name, self.dev) {
+                if let Some(why) = why_written(control, &self.name, self.dev) {
                     line.generic.push("origin-written".to_owned());
-                    self.may_lose(args, snapshots)?;
+                    self.may_lose(args, snapshots, why)?;
                 }
                 self.swap(control, &line, args, log)?;
                 Ok(line)
@@ -216,21 +216,20 @@ impl Device {
     }
 
     /// Fails if there are snapshots that would lose something, unless that was said.
-    fn may_lose(&self, args: &Args, snapshots: u64) -> Result<(), Failure> {
+    fn may_lose(&self, args: &Args, snapshots: u64, why: &str) -> Result<(), Failure> {
         if snapshots == 0 {
             return Ok(());
         }
         let has = count(snapshots, "snapshot");
         if args.lose_snapshots {
             out::warn(&format!(
-                "{} was in use without multisnapshot: {has} made before lose what they still share \
-                 with it",
+                "{} {why} without multisnapshot: {has} made before lose what they still share with it",
                 self.name
             ));
             return Ok(());
         }
         let what = format!(
-            "was in use without multisnapshot, so {has} in {} would lose what is shared with it",
+            "{why} without multisnapshot, so {has} in {} would lose what is shared with it",
             args.store.display()
         );
         let then = format!(
@@ -300,14 +299,14 @@ impl Device {
     }
 }
 
-/// Whether a device may have been written since it was made: it is open, or has counted writes.
-fn is_written(control: &Control, name: &str, dev: Dev) -> bool {
+/// What tells that a device may have been written since it was made; `None` if it was not.
+fn why_written(control: &Control, name: &str, dev: Dev) -> Option<&'static str> {
     let is_open = || !control.info(name).is_ok_and(|info| info.open == 0);
     // Who only looks at it, as udev does, is gone in a moment.
     let mut patience = 15;
     while is_open() {
         if patience == 0 {
-            return true;
+            return Some("is in use");
         }
         patience -= 1;
         sleep(Duration::from_millis(200));
@@ -315,7 +314,10 @@ fn is_written(control: &Control, name: &str, dev: Dev) -> bool {
     let about = PathBuf::from(format!("/sys/dev/block/{dev}"));
     let counts = fs::read_to_string(about.join("queue/iostats"));
     let stat = fs::read_to_string(about.join("stat")).unwrap_or_default();
-    !counts.is_ok_and(|on| on.trim() == "1") || !counts_no_writes(&stat)
+    if !counts.is_ok_and(|on| on.trim() == "1") {
+        return Some("does not count its writes (queue/iostats), and may have been written");
+    }
+    (!counts_no_writes(&stat)).then_some("was written")
 }
 
 /// Whether the counters of a device tell of no write and no discard.
