@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 126
+plan 127
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -48,9 +48,9 @@ dd if=/dev/zero of=/dev/s bs=1M count=4 oflag=direct status=none
 echo something | dd of=/dev/s bs=4k seek=5 conv=notrunc status=none
 sync
 refused "what is not known is not overwritten either" "holds something that is not known" create /dev/o /dev/s
-printf '%s' -rom1fs- | dd of=/dev/s conv=notrunc status=none
+printf 'ReIsEr4' | dd of=/dev/s bs=1 seek=64K conv=notrunc status=none
 sync
-refused "nor what blkid knows" "/dev/s holds what blkid names romfs; .*wipefs -a /dev/s" create /dev/o /dev/s
+refused "nor what blkid knows" "/dev/s holds what blkid names reiser4; .*wipefs -a /dev/s" create /dev/o /dev/s
 dd if=/dev/zero of=/dev/s bs=1M count=4 oflag=direct status=none
 refused "an empty store cannot be started" "/dev/s is empty; .*multisnap create /dev/o /dev/s" start /dev/o /dev/s
 mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/o
