@@ -49,7 +49,7 @@ vgchange -q -an vg
 
 # The root file system, while it runs, by the recipe of boot.rst. Its last two commands are for who
 # makes the initramfs and starts the machine.
-python3 ./document.py boot.rst root | sed "s|/dev/vg/root|$id-root|g" > $root/tmp/recipe
+python3 ./document.py boot.rst root | sed "/^$/d; s|/dev/vg/root|$id-root|g" > $root/tmp/recipe
 [ "$(tail -n 2 $root/tmp/recipe)" = $'update-initramfs -u\nreboot' ]
 sed -i '$d' $root/tmp/recipe
 sed -i '$d' $root/tmp/recipe
