@@ -20,7 +20,7 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
     FromBytes, Immutable, IntoBytes, KnownLayout,
 };
-use zerocopy_derive::{Immutable, KnownLayout};
+use zerocopy_derive::*;
 
 /// What a block is; the first thing checked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

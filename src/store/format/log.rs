@@ -5,7 +5,7 @@
 use super::{BLOCK_SIZE, HEADER_LEN};
 use kernel::prelude::*;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy_derive::{Immutable, KnownLayout};
+use zerocopy_derive::*;
 
 /// What follows the header in a log block; then come the records.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy)]

@@ -4,7 +4,7 @@
 
 use kernel::prelude::*;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy_derive::{Immutable, KnownLayout};
+use zerocopy_derive::*;
 
 /// Format version that this code writes and reads.
 pub(crate) const VERSION: u32 = 1;

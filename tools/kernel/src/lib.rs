@@ -50,5 +50,7 @@ pub mod prelude {
     pub use core::mem::{align_of, align_of_val, size_of, size_of_val};
     pub use core::pin::Pin;
     pub use zerocopy::{FromBytes, IntoBytes};
-    pub use zerocopy_derive::{FromBytes, IntoBytes};
+    // All of them, so that the line above counts where it brings the derives, too (its feature
+    // "derive").
+    pub use zerocopy_derive::*;
 }

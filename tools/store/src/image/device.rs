@@ -12,7 +12,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard},
 };
-use zerocopy_derive::{Immutable, KnownLayout};
+use zerocopy_derive::*;
 
 /// Bytes of a block of metadata, and of a page.
 pub const PAGE_BYTES: usize = BLOCK_SIZE;

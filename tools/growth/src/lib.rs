@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An exception store at work, without an engine or data: `benches/growth.rs` measures with it what
+//! its operations cost as it grows.
+
+// What the kernel build does not use is found there.
+#![allow(dead_code, unused_imports)]
+
+#[path = "../../../src/store/mod.rs"]
+mod store;
+
+#[path = "../../store/src/image/device.rs"]
+mod device;
+
+mod memory;
+
+use crate::store::{
+    blocks::Blocks, Chunk, ExceptionStore, FormatParams, Found, Open, SnapId, StoreType,
+};
+use device::{Cache, Device};
+use kernel::prelude::*;
+use memory::Memory;
+use std::sync::Arc;
+
+/// Sectors of a chunk.
+const CHUNK: u32 = 32;
+
+/// Result of a call of the store.
+pub type Outcome<T> = core::result::Result<T, String>;
+
+/// A store, with its metadata in memory: 16 MiB and what is dirty as in a cache, into which each
+/// block comes with its checksum compared, and the rest behind that.
+pub struct Grown {
+    store: KBox<dyn ExceptionStore>,
+    cache: Cache,
+    memory: Arc<Memory>,
+    chunks: u64,
+    newest: SnapId,
+    snapshots: u64,
+    remaps: u64,
+}
+
+/// Counts of what a store has, and of what it has written.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Live snapshots.
+    pub snapshots: u64,
+    /// Copies that were recorded.
+    pub remaps: u64,
+    /// Bytes of metadata that it has, without log and free blocks.
+    pub metadata: u64,
+    /// Bytes of metadata that it has written: log, nodes and checkpoints.
+    pub written: u64,
+}
+
+impl Grown {
+    /// A new store of this type, for an origin of so many chunks.
+    pub fn new(of: &str, chunks: u64) -> Outcome<Self> {
+        let store_type = match of {
+            "btree" => StoreType::Btree,
+            "bitmask" => StoreType::Bitmask,
+            _ => return Err(format!("no type {of}")),
+        };
+        let per_chunk = u64::from(CHUNK) / 8;
+        // Room for what is copied, ten times over, and for metadata.
+        let memory = Arc::new(Memory::new(chunks * per_chunk * 11 + (1 << 20)));
+        let device: Arc<dyn Device> = memory.clone();
+        let cache = Cache::new(device, None);
+        let params = FormatParams {
+            uuid: [7; 16],
+            store_type,
+            chunk_sectors: CHUNK,
+            origin_sectors: chunks * u64::from(CHUNK),
+        };
+        Open::format(cache.clone(), &params).map_err(|e| format!("{:?}", e.errno()))?;
+        let open = Open::peek(cache.clone(), false).map_err(|e| format!("{:?}", e.errno()))?;
+        let mut store = store::load(open).map_err(|e| format!("{:?}", e.errno()))?;
+        // As the module does if nothing is said.
+        store.set_cache(4 << 10, 16 << 10).map_err(text)?;
+        Ok(Self {
+            store,
+            cache,
+            memory,
+            chunks,
+            newest: SnapId::top(0),
+            snapshots: 0,
+            remaps: 0,
+        })
+    }
+
+    /// What the store has.
+    pub fn size(&self) -> Size {
+        let space = self.store.space();
+        Size {
+            snapshots: self.snapshots,
+            remaps: self.remaps,
+            metadata: space.metadata_blocks_used * 4096,
+            written: self.memory.written(),
+        }
+    }
+
+    /// Makes a snapshot of the origin.
+    pub fn create(&mut self) -> Outcome<()> {
+        self.newest = self.change(|store| store.create(None, 1, b""))?;
+        self.snapshots += 1;
+        self.commit().map_err(text)
+    }
+
+    /// The first write to a chunk: what the engine asks of the store. Whether there was something
+    /// to preserve.
+    pub fn overwrite(&mut self, chunk: u64) -> Outcome<bool> {
+        let made = self.change(|store| {
+            store.reset_query(Chunk(chunk))?;
+            if store.query_next_remap()?.is_none() {
+                return Ok(false);
+            }
+            let remap = store.add_next_remap()?;
+            let result = store.record(&remap);
+            if result.is_err() {
+                store.give_back(remap);
+            }
+            result.map(|()| true)
+        })?;
+        self.remaps += u64::from(made);
+        Ok(made)
+    }
+
+    /// Asks whether a write to a chunk has something to preserve.
+    pub fn ask(&mut self, chunk: u64) -> Outcome<bool> {
+        let ask = |store: &mut dyn ExceptionStore| {
+            store.reset_query(Chunk(chunk))?;
+            Ok(store.query_next_remap()?.is_some())
+        };
+        ask(&mut *self.store).map_err(text)
+    }
+
+    /// Looks up where a chunk of a snapshot is; whether it was copied. `id` is from 1 to the number
+    /// of snapshots.
+    pub fn find(&mut self, chunk: u64, id: u64) -> Outcome<bool> {
+        let id = u32::try_from(id).map_err(|e| e.to_string())?;
+        let found = self.store.find(Chunk(chunk), SnapId::top(id));
+        found.map(|found| found != Found::NotRemapped).map_err(text)
+    }
+
+    /// Makes all durable, and begins a new log.
+    pub fn checkpoint(&mut self) -> Outcome<()> {
+        self.commit().and_then(|()| self.freeze()).map_err(text)
+    }
+
+    /// Makes a change, once more after a checkpoint if it needs one.
+    fn change<T>(&mut self, mut f: impl FnMut(&mut dyn ExceptionStore) -> Result<T>) -> Outcome<T> {
+        self.make_room().map_err(text)?;
+        match f(&mut *self.store) {
+            Err(e) if e == EAGAIN => {
+                self.checkpoint()?;
+                f(&mut *self.store).map_err(text)
+            }
+            other => other.map_err(text),
+        }
+    }
+
+    fn make_room(&mut self) -> Result {
+        if !self.store.has_room(16) {
+            self.commit()?;
+        }
+        if self.store.checkpoint_wanted() {
+            self.commit()?;
+            self.freeze()?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result {
+        if let Some(write) = self.store.seal()? {
+            let mut result = Ok(());
+            for (nr, block) in (write.nr..).zip(&write.buf).take(write.count) {
+                result = result.and(self.cache.write_raw(nr, block));
+            }
+            self.store.sealed(write, result);
+            result?;
+        }
+        let mark = self.store.free_mark();
+        self.store.free_passed(mark.unwrap_or(0));
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result {
+        let write = self.store.checkpoint(None)?;
+        let nodes = self.cache.write_dirty();
+        let result = nodes.and_then(|()| self.cache.write_raw(write.nr, &write.block));
+        self.store.checkpointed(write, result);
+        result
+    }
+}
+
+fn text(e: Error) -> String {
+    format!("{e:?}")
+}
