@@ -7,7 +7,7 @@
 # cpus: 2
 . ./lib.sh
 cuts=${FS_CUTS:-3}
-plan $((2 * (4 * cuts + 4)))
+plan $((2 * (4 * cuts + 4 + (cuts + 1) / 2)))
 
 mkdir -p /mnt/a /mnt/b
 # churn <folder> <end>: makes, renames, links, fills and removes files until <end> exists.
@@ -63,6 +63,11 @@ for type in ext4 xfs; do
 	ok "$type: the load ends" umount /mnt/a
 	ok "$type: the file system is sound" sound /dev/mapper/ms $type
 	for n in $(seq "$cuts"); do
+		if [ $((n % 2)) -eq 1 ]; then
+			make_snap snap /dev/o "$n" --readonly
+			ok "$type: a frozen one can be read as it is" replay /dev/mapper/snap $type "ro${same:+,$same,norecovery}"
+			dmsetup remove snap
+		fi
 		make_snap snap /dev/o "$n"
 		ok "$type: snapshot $n is mounted" replay /dev/mapper/snap $type $same
 		ok "$type: and sound" sound /dev/mapper/snap $type
