@@ -51,8 +51,7 @@ make_ms() {
 	shift
 	dmsetup create "$name" --table "$(ms_table "$@")"
 }
-# make_snap <name> <origin device> <snapshot id>
-# make_snap <name> <origin> <id> [<option of dmsetup>...]
+# make_snap <name> <origin device> <snapshot id> [<option of dmsetup>...]
 make_snap() { dmsetup create "$1" "${@:4}" --table "0 ${snap_sectors:-$(sectors "$2")} multisnap-snap $2 $3"; }
 message() { dmsetup message "$1" 0 "${@:2}"; }
 # take_snapshot <ms> [<name>]: cuts one and prints its id.
