@@ -177,6 +177,16 @@ fn measure(c: &mut Criterion, of: &str, axis: &str, snapshots: u64, remaps: u64)
             })
         })
     });
+    if let Some((work, _)) = &mut state {
+        let size = work.grown.size();
+        let start = Instant::now();
+        must(work.grown.delete_and_sweep());
+        let took = start.elapsed().as_nanos() as f64 / size.remaps as f64;
+        println!(
+            "sweep: {of} snapshots {} remaps {} ns/remap {took:.1}",
+            size.snapshots, size.remaps
+        );
+    }
     let mut state = None;
     if axis == "snapshots" {
         let most = (snapshots / 10).max(16);

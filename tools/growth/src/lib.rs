@@ -142,6 +142,18 @@ impl Grown {
         found.map(|found| found != Found::NotRemapped).map_err(text)
     }
 
+    /// Deletes the oldest snapshot, and frees what it alone has: the whole tree is looked at.
+    pub fn delete_and_sweep(&mut self) -> Outcome<()> {
+        let oldest = self.store.live_range(SnapId::top(1));
+        let (id, _) = oldest.ok_or("no snapshot is there")?;
+        self.change(|store| store.delete(id))?;
+        self.commit().map_err(text)?;
+        self.change(|store| store.forget(id))?;
+        self.snapshots -= 1;
+        while self.change(|store| store.sweep_step())? {}
+        Ok(())
+    }
+
     /// Makes all durable, and begins a new log.
     pub fn checkpoint(&mut self) -> Outcome<()> {
         self.commit().and_then(|()| self.freeze()).map_err(text)
