@@ -63,6 +63,7 @@ impl<W: World> Machine<W> {
         slot.cuts = self.cuts;
         slot.from = from;
         slot.for_origin = for_origin;
+        slot.full = remaps.iter().all(Option::is_some);
         slot.remaps = remaps;
         Some((n, slot))
     }
@@ -279,7 +280,7 @@ impl<W: World> Machine<W> {
         // A write that needs only this round waits for the batch, and so has nothing left to
         // preserve then if it is one of the origin; one that may need a further round, or does not
         // depend on the batch, is looked at again at once.
-        let complete = count > 0 && count < MAX_DESTS && !slot.dropped;
+        let complete = count > 0 && !slot.full && !slot.dropped;
         if slot.for_origin && complete && error.is_none() {
             let recorded = &mut self.collecting.recorded;
             while let Some(bio) = slot.waiters.pop() {

@@ -40,6 +40,8 @@ pub(super) struct Slot<Q> {
     pub(super) remaps: [Option<Remap>; MAX_DESTS],
     /// Sets of ids whose content is to be recorded lost, because the copy failed.
     pub(super) lost: [Option<Descriptor>; MAX_DESTS],
+    /// There was no room for more when it was planned: who waits must look again.
+    pub(super) full: bool,
     /// Content that was to be copied is neither recorded nor lost: who waits must look again.
     pub(super) dropped: bool,
     /// The origin was written while it is copied: what arrives is not the old content.
@@ -101,6 +103,7 @@ impl<Q: Fifo> Slots<Q> {
                     hint: false,
                     remaps: [const { None }; MAX_DESTS],
                     lost: [None; MAX_DESTS],
+                    full: false,
                     dropped: false,
                     overtaken: false,
                     cuts: 0,

@@ -88,6 +88,32 @@ fn who_waited_for_a_copy_that_failed_in_part_has_the_rest_copied() {
 }
 
 #[test]
+fn a_full_job_that_failed_in_part_is_not_the_last_one() {
+    let mut b = bench_of(false, 200);
+    b.create(17);
+    for id in (2..17).step_by(2) {
+        b.write_whole(snap(id), 1);
+        b.end_overwrite(Ok(()));
+    }
+    b.finish();
+    let n = b.write(1);
+    assert_eq!(b.desk.copies.values().next().unwrap().dests.len(), 8);
+    b.end_copy(Copied::WriteError(0b10));
+    b.finish();
+    assert!(b.is_good(n));
+    let (mut kept, mut lost) = (0, 0);
+    for id in (1..=17).step_by(2) {
+        let read = b.read(snap(id), 1);
+        match b.at(read) {
+            At::Store(_) => kept += 1,
+            At::Done(Err(EIO)) => lost += 1,
+            other => panic!("snapshot {id}: {other:?}"),
+        }
+    }
+    assert_eq!((kept, lost), (8, 1));
+}
+
+#[test]
 fn a_failed_copy_for_a_snapshot_fails_its_write_only() {
     for copied in [Copied::ReadError, Copied::WriteError(1)] {
         let mut b = with_policy(false);
