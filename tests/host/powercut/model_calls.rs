@@ -2,7 +2,7 @@
 
 //! The calls of the store of plain collections.
 
-use super::model_store::{block, padded, words, ModelStore, LAST_WORD, LOG_START, MAGIC};
+use super::model_store::{block, padded, slot, words, ModelStore, LAST_WORD, LOG_START, MAGIC};
 use crate::store::{
     blocks::Block, CheckpointWrite, Chunk, Descriptor, ExceptionStore, Found, Geometry, Identity,
     Item, LogWrite, NoId, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
@@ -231,7 +231,7 @@ impl ExceptionStore for ModelStore {
         let mut buf = KBox::<Block>::zeroed(GFP_KERNEL)?;
         *buf = block(words);
         Ok(CheckpointWrite {
-            nr: 8 + self.epoch % 2 * 8,
+            nr: slot(self.epoch),
             block: buf,
         })
     }
@@ -244,7 +244,7 @@ impl ExceptionStore for ModelStore {
         let mut buf = KBox::<Block>::zeroed(GFP_KERNEL)?;
         *buf = block(words);
         Ok(CheckpointWrite {
-            nr: 8 + (epoch + 1) % 2 * 8,
+            nr: slot(epoch + 1),
             block: buf,
         })
     }

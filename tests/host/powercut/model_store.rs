@@ -121,6 +121,11 @@ impl Sizes {
     }
 }
 
+/// Where the checkpoint of an epoch is.
+pub(super) fn slot(epoch: u64) -> u64 {
+    8 + epoch % 2 * 8
+}
+
 pub(super) fn block(words: [u64; 4]) -> Block {
     let mut block = [0; 4096];
     for part in block.chunks_exact_mut(32) {
@@ -201,6 +206,7 @@ impl ModelStore {
     pub(crate) fn open(shared: &Shared, sizes: Sizes, history: &History) -> Result<Self> {
         let mut shared = shared.clone();
         let mut best = [0u64; 4];
+        let mut best_nr = 0;
         let mut buf = [0; 4096];
         for nr in [8, 16] {
             shared.read_raw(nr, &mut buf)?;
@@ -208,6 +214,7 @@ impl ModelStore {
                 Some(words) if (MAGIC..=LAST_WORD[1]).contains(&words[0]) => {
                     if (words[1], words[0]) > (best[1], best[0]) {
                         best = words;
+                        best_nr = nr;
                     }
                 }
                 _ => {}
@@ -230,9 +237,10 @@ impl ModelStore {
             index = states.len() as u64 - 1;
         }
         drop(states);
-        let epoch = epoch + 1;
+        // Not where the last word is, which is all that tells of a loss should this be cut.
+        let epoch = epoch + 1 + u64::from(slot(epoch + 1) == best_nr);
         let checkpoint = [MAGIC, epoch, index, seq];
-        shared.write_raw(8 + epoch % 2 * 8, &block(checkpoint))?;
+        shared.write_raw(slot(epoch), &block(checkpoint))?;
         for id in std::mem::take(&mut state.dying) {
             state.live.remove(&id);
             for row in state.map.values_mut() {
