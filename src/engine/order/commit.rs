@@ -172,6 +172,10 @@ impl<W: World> Machine<W> {
         let mut any = self.settling.settle(retry, go, self.cuts, passed);
         let passed = |ticket| world.passed(Users::StoreChunks, ticket);
         any |= self.unsharing.settle(retry, go, self.cuts, passed);
+        if self.mode == Mode::Fail {
+            // What holds then is decided in one place.
+            self.retry.append(&mut self.go);
+        }
         while let Some(bio) = self.go.pop() {
             world.preserved(world.request(&bio).chunk);
             world.to_origin(bio);

@@ -108,6 +108,20 @@ fn a_copy_for_it_is_made_if_that_is_wanted() {
 }
 
 #[test]
+fn its_copy_does_not_let_it_go_on_once_the_store_has_failed() {
+    let mut b = bench(1);
+    b.machine.set_discard_copy(true);
+    let n = discard(&mut b, Who::Origin, 1);
+    b.end_copy(Copied::Good);
+    b.control(Control::Checkpoint);
+    assert!(b.desk.log.is_some() && b.desk.checkpoint.is_some());
+    b.end_checkpoint(Err(EIO));
+    assert_eq!(b.desk.modes, [Mode::Fail]);
+    b.end_log(Ok(()));
+    assert_eq!(b.at(n), At::Done(Ok(())));
+}
+
+#[test]
 fn nothing_is_lost_for_it() {
     for preserve_on_error in [true, false] {
         for copied in [Copied::ReadError, Copied::WriteError(u32::MAX)] {
