@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Numbers up to `len` in a random order, each once, again and again.
+/// Numbers below `len` in a random order, each once, again and again.
 struct Order {
     len: u64,
     bits: u32,
@@ -204,8 +204,10 @@ fn measure(c: &mut Criterion, of: &str, axis: &str, snapshots: u64, remaps: u64)
 
 /// Powers of ten from `least` to what a variable says.
 fn sizes(least: u64, variable: &str, most: u64) -> Vec<u64> {
-    let said = env::var(variable).ok().and_then(|n| n.parse().ok());
-    let most: u64 = said.unwrap_or(most);
+    let most: u64 = match env::var(variable) {
+        Ok(n) => n.parse().unwrap_or_else(|e| panic!("{variable}: {e}")),
+        Err(_) => most,
+    };
     (0..12)
         .map(|power| least * 10u64.pow(power))
         .take_while(|n| *n <= most)

@@ -299,7 +299,7 @@ impl Device {
     }
 }
 
-/// What tells that a device may have been written since it was made; `None` if it was not.
+/// What tells that a device may have been written since it was made; `None` if nothing does.
 fn why_written(control: &Control, name: &str, dev: Dev) -> Option<&'static str> {
     let is_open = || !control.info(name).is_ok_and(|info| info.open == 0);
     // Who only looks at it, as udev does, is gone in a moment.
