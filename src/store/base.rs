@@ -114,6 +114,7 @@ impl<B: Blocks> Base<B> {
         KBox::init(meta, GFP_KERNEL)
     }
 
+    /// The list of snapshots; apart, as the blocks above, so that no frame has both.
     #[inline(never)]
     fn load_snaps(
         meta: &mut Meta<B>,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a device holds, told by the marks that file systems and the like leave.
+//! What a device holds, told by the marks that file systems and the like leave, and by
+//! blkid.
 
 use crate::{
     device::{Disk, For},
