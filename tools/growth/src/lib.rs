@@ -3,7 +3,7 @@
 //! An exception store at work, without an engine or data: `benches/growth.rs` measures with it what
 //! its operations cost as it grows.
 
-// What the kernel build does not use is found there.
+// Most of the stores is not called here; what nobody calls is found in the kernel's build.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../../../src/store/mod.rs"]
@@ -12,11 +12,13 @@ mod store;
 #[path = "../../store/src/image/device.rs"]
 mod device;
 
+#[path = "../../store/src/image/commit.rs"]
+mod commit;
+
 mod memory;
 
-use crate::store::{
-    blocks::Blocks, Chunk, ExceptionStore, FormatParams, Found, Open, SnapId, StoreType,
-};
+use crate::store::{Chunk, ExceptionStore, FormatParams, Found, Open, SnapId, StoreType};
+use commit::{commit, freeze};
 use device::{Cache, Device};
 use kernel::prelude::*;
 use memory::Memory;
@@ -34,8 +36,6 @@ pub struct Grown {
     store: KBox<dyn ExceptionStore>,
     cache: Cache,
     memory: Arc<Memory>,
-    chunks: u64,
-    newest: SnapId,
     snapshots: u64,
     remaps: u64,
 }
@@ -81,8 +81,6 @@ impl Grown {
             store,
             cache,
             memory,
-            chunks,
-            newest: SnapId::top(0),
             snapshots: 0,
             remaps: 0,
         })
@@ -101,7 +99,7 @@ impl Grown {
 
     /// Makes a snapshot of the origin.
     pub fn create(&mut self) -> Outcome<()> {
-        self.newest = self.change(|store| store.create(None, 1, b""))?;
+        self.change(|store| store.create(None, 1, b""))?;
         self.snapshots += 1;
         self.commit().map_err(text)
     }
@@ -183,25 +181,11 @@ impl Grown {
     }
 
     fn commit(&mut self) -> Result {
-        if let Some(write) = self.store.seal()? {
-            let mut result = Ok(());
-            for (nr, block) in (write.nr..).zip(&write.buf).take(write.count) {
-                result = result.and(self.cache.write_raw(nr, block));
-            }
-            self.store.sealed(write, result);
-            result?;
-        }
-        let mark = self.store.free_mark();
-        self.store.free_passed(mark.unwrap_or(0));
-        Ok(())
+        commit(&mut *self.store, &mut self.cache)
     }
 
     fn freeze(&mut self) -> Result {
-        let write = self.store.checkpoint(None)?;
-        let nodes = self.cache.write_dirty();
-        let result = nodes.and_then(|()| self.cache.write_raw(write.nr, &write.block));
-        self.store.checkpointed(write, result);
-        result
+        freeze(&mut *self.store, &mut self.cache, None)
     }
 }
 

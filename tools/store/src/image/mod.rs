@@ -6,6 +6,8 @@
 //! Units: a *block* is 4 KiB of the device, a *chunk* the unit of copying of this store, a
 //! *sector* 512 bytes.
 
+#[cfg(feature = "rig")]
+mod commit;
 mod device;
 mod fault;
 mod id;

@@ -2,10 +2,12 @@
 
 //! A small engine, for tests of tools: one thing at a time, with origin and store on any device.
 
-use super::{device::Cache, digest, sample_sector, Device, Page, Params, SnapshotId, DIGESTS};
-use crate::store::{
-    self, blocks::Blocks, Chunk, ExceptionStore, FormatParams, Identity, Open, SnapId, Writeable,
+use super::{
+    commit::{commit, freeze},
+    device::Cache,
+    digest, sample_sector, Device, Page, Params, SnapshotId, DIGESTS,
 };
+use crate::store::{self, Chunk, ExceptionStore, FormatParams, Identity, Open, SnapId, Writeable};
 use kernel::prelude::*;
 use std::{sync::Arc, vec, vec::Vec};
 
@@ -194,17 +196,7 @@ impl Rig {
 
     /// Writes to the log what has happened.
     pub fn commit(&mut self) -> Result {
-        if let Some(write) = self.store.seal()? {
-            let mut result = Ok(());
-            for (nr, block) in (write.nr..).zip(&write.buf).take(write.count) {
-                result = result.and(self.cache.write_raw(nr, block));
-            }
-            self.store.sealed(write, result);
-            result?;
-        }
-        let mark = self.store.free_mark();
-        self.store.free_passed(mark.unwrap_or(0));
-        Ok(())
+        commit(&mut *self.store, &mut self.cache)
     }
 
     /// Makes a checkpoint.
@@ -214,13 +206,7 @@ impl Rig {
     }
 
     fn freeze(&mut self, clean: Option<&Identity>) -> Result {
-        let write = self.store.checkpoint(clean)?;
-        let result = self
-            .cache
-            .write_dirty()
-            .and_then(|()| self.cache.write_raw(write.nr, &write.block));
-        self.store.checkpointed(write, result);
-        result
+        freeze(&mut *self.store, &mut self.cache, clean)
     }
 
     /// Stops in good order. To be dropped without it is a power cut.
