@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an operation of a store costs as it grows: in remaps, with one snapshot, and in snapshots,
-//! with a million remaps (for `create`, ten thousand, or one for each snapshot). `scripts/growth` runs
-//! it.
+//! What an operation of a store costs as it grows: in remaps, up to `GROWTH_REMAPS`, with two
+//! snapshots; and in snapshots, up to `GROWTH_SNAPSHOTS`, with a million remaps. `scripts/growth`
+//! runs it; `GROWTH_ONLY=btree/remaps` is one store and axis.
 //!
-//! How to read it: below a million remaps `overwrite` is measured between two checkpoints, without
-//! the cost of one. With ten snapshots and more each chunk has ten records; a query has something to
-//! preserve for most chunks then, and nothing with one snapshot. Live ids are one run.
+//! A store of so many remaps and snapshots is made by overwriting each chunk of an origin once, in
+//! random order, the worst for a tree, while the snapshots are made in equal steps. So each chunk
+//! has one record, of some first snapshots. Then comes one more snapshot: all chunks have something
+//! to preserve again.
 //!
-//! Chunks are overwritten in random order, the worst case for a tree: each operation meets another
-//! leaf. `GROWTH_REMAPS` and `GROWTH_SNAPSHOTS` are the largest sizes.
+//! - `query`: whether a write has something to preserve, where it has;
+//! - `rewrite`: the same for a chunk that has been preserved for all;
+//! - `find`: where a snapshot's chunk is;
+//! - `overwrite`: a first overwrite, with its share of commits and checkpoints;
+//! - `create`: a snapshot, committed; in a store of ten thousand remaps, or one for each snapshot;
+//! - `holes/query`, `holes/find`: after every second snapshot was deleted, so that no two live ids
+//!   follow each other.
+//!
+//! The lines `grow` tell of the making of the store, from one power of ten to the next: time and
+//! bytes written per overwrite, everything counted; and bytes of metadata kept per remap. `sweep`
+//! is a pass over the store for one deleted snapshot, per record of it.
 
-use criterion::{BenchmarkId, Criterion};
-use multisnap_growth::{Grown, Outcome, Size};
+use criterion::{measurement::WallTime, BenchmarkGroup, BenchmarkId, Criterion};
+use multisnap_growth::{Grown, Outcome};
 use std::{
     env,
     hint::black_box,
@@ -56,22 +66,22 @@ impl Order {
 /// A store of some size, and what comes next.
 struct Work {
     grown: Grown,
-    order: Order,
-    /// Chunks that are overwritten from the last snapshot on, in this order.
+    /// Chunks in some order.
+    any: Order,
+    /// Chunks that were not overwritten since the last snapshot, while there are any.
     fresh: Order,
+    left: u64,
 }
 
 impl Work {
-    /// A store with so many snapshots and remaps. The snapshots are made while the origin is
-    /// overwritten, up to ten times.
+    /// A store with so many snapshots, made while each of so many chunks was overwritten once.
     fn new(of: &str, snapshots: u64, remaps: u64) -> Outcome<Self> {
-        let space = remaps / snapshots.clamp(1, 10);
-        let mut grown = Grown::new(of, space * 2)?;
-        let mut order = Order::new(space);
+        let mut grown = Grown::new(of, remaps)?;
+        let mut order = Order::new(remaps);
         grown.create()?;
         for done in 0..remaps {
-            // After the first round a chunk is fresh if there was a snapshot since.
-            while grown.size().snapshots * remaps < (done * snapshots) {
+            // In equal steps.
+            while grown.size().snapshots * remaps < done * snapshots {
                 grown.create()?;
             }
             grown.overwrite(order.next())?;
@@ -80,12 +90,26 @@ impl Work {
             grown.create()?;
         }
         grown.checkpoint()?;
-        let fresh = Order::new(space);
         Ok(Self {
             grown,
-            order,
-            fresh,
+            any: Order::new(remaps),
+            fresh: Order::new(remaps),
+            left: 0,
         })
+    }
+
+    /// Another snapshot: all chunks have something to preserve.
+    fn freshen(&mut self) -> Outcome<()> {
+        self.grown.create()?;
+        self.fresh = Order::new(self.fresh.len);
+        self.left = self.fresh.len;
+        Ok(())
+    }
+
+    /// Overwrites the next chunk that has something to preserve.
+    fn overwrite(&mut self) -> Outcome<bool> {
+        self.left -= 1;
+        self.grown.overwrite(self.fresh.next())
     }
 }
 
@@ -128,75 +152,117 @@ fn label(n: u64) -> String {
     }
 }
 
-/// A line of the curve of bytes.
-fn tell(of: &str, size: Size, before: Size) {
-    let remaps = size.remaps.max(1) as f64;
-    let more = (size.remaps - before.remaps).max(1) as f64;
-    println!(
-        "bytes: {of} snapshots {} remaps {} metadata/remap {:.1} written/remap {:.1}",
-        size.snapshots,
-        size.remaps,
-        size.metadata as f64 / remaps,
-        (size.written - before.written) as f64 / more
-    );
+/// Makes a store step by step, and tells what each step took.
+fn grow(of: &str, most: u64) {
+    let mut grown = must(Grown::new(of, most));
+    let mut order = Order::new(most);
+    must(grown.create());
+    let mut step = 10_000;
+    while step <= most {
+        let before = grown.size();
+        let start = Instant::now();
+        while grown.size().remaps < step {
+            must(grown.overwrite(order.next()));
+        }
+        must(grown.checkpoint());
+        let took = start.elapsed().as_nanos() as f64;
+        let size = grown.size();
+        let more = (size.remaps - before.remaps) as f64;
+        println!(
+            "grow: {of} to {} remaps: {:.0} ns, {:.1} bytes written per overwrite; {:.1} bytes kept per remap",
+            label(step),
+            took / more,
+            (size.written - before.written) as f64 / more,
+            size.metadata as f64 / size.remaps as f64
+        );
+        step *= 10;
+    }
 }
 
-/// All operations of one size.
-fn measure(c: &mut Criterion, of: &str, axis: &str, snapshots: u64, remaps: u64) {
-    let size = label(if axis == "remaps" { remaps } else { snapshots });
-    let name = |what: &str| BenchmarkId::new(format!("{of}/{axis}/{what}"), &size);
-    let mut group = c.benchmark_group("growth");
-    let mut work = must(Work::new(of, snapshots, remaps));
-    group.bench_function(name("query"), |b| {
-        b.iter(|| black_box(must(work.grown.ask(work.order.next()))))
-    });
-    let mut id = 0;
-    group.bench_function(name("find"), |b| {
-        b.iter(|| {
-            id = (id + 7919) % snapshots;
-            black_box(must(work.grown.find(work.order.next(), id + 1)))
-        })
-    });
-    // From here on the store grows, by a tenth at most.
-    let most = (remaps / 10).max(1);
-    let fresh = |mut work: Work| {
-        must(work.grown.create());
-        must(work.grown.checkpoint());
-        work
-    };
-    let make = || fresh(must(Work::new(of, snapshots, remaps)));
-    let mut work = fresh(work);
-    let before = work.grown.size();
-    let some = most / 2;
-    for _ in 0..some {
-        must(work.grown.overwrite(work.fresh.next()));
+/// One axis of one store.
+struct Axis<'a> {
+    group: BenchmarkGroup<'a, WallTime>,
+    of: &'a str,
+    name: &'a str,
+}
+
+impl Axis<'_> {
+    fn id(&self, what: &str, size: &str) -> BenchmarkId {
+        BenchmarkId::new(format!("{}/{}/{what}", self.of, self.name), size)
     }
-    must(work.grown.checkpoint());
-    tell(of, work.grown.size(), before);
-    let mut state = Some((work, some));
-    group.bench_function(name("overwrite"), |b| {
-        b.iter_custom(|times| {
-            timed(times, most, &mut state, make, |work| {
-                let chunk = work.fresh.next();
-                black_box(must(work.grown.overwrite(chunk)));
+
+    fn asks(&mut self, size: &str, what: &str, work: &mut Work) {
+        self.group.bench_function(self.id(what, size), |b| {
+            b.iter(|| black_box(must(work.grown.ask(work.any.next()))))
+        });
+    }
+
+    /// `id` of the `n`th of so many snapshots that is looked up.
+    fn finds(&mut self, size: &str, what: &str, work: &mut Work, of: u64, id: impl Fn(u64) -> u64) {
+        let mut n = 0;
+        self.group.bench_function(self.id(what, size), |b| {
+            b.iter(|| {
+                n = (n + 7919) % of;
+                black_box(must(work.grown.find(work.any.next(), id(n))))
             })
-        })
-    });
-    if let Some((work, _)) = &mut state {
-        let size = work.grown.size();
+        });
+    }
+
+    /// All operations of one size. `constant`: the number of snapshots is to stay what it is.
+    fn measure(&mut self, size: &str, snapshots: u64, remaps: u64, constant: bool) {
+        let mut work = must(Work::new(self.of, snapshots, remaps));
+        self.asks(size, "rewrite", &mut work);
+        must(work.freshen());
+        must(work.grown.checkpoint());
+        self.asks(size, "query", &mut work);
+        self.finds(size, "find", &mut work, snapshots, |n| n + 1);
+        self.group.bench_function(self.id("overwrite", size), |b| {
+            b.iter_custom(|times| {
+                let mut took = Duration::ZERO;
+                let mut left = times;
+                while left > 0 {
+                    if work.left == 0 {
+                        if constant {
+                            must(
+                                work.grown
+                                    .oldest()
+                                    .map_or(Ok(()), |id| work.grown.delete(id)),
+                            );
+                            must(work.grown.sweep());
+                        }
+                        must(work.freshen());
+                    }
+                    let now = left.min(work.left);
+                    let start = Instant::now();
+                    (0..now).for_each(|_| {
+                        black_box(must(work.overwrite()));
+                    });
+                    took += start.elapsed();
+                    left -= now;
+                }
+                took
+            })
+        });
+        let records = work.grown.size().remaps;
+        must(
+            work.grown
+                .oldest()
+                .map_or(Ok(()), |id| work.grown.delete(id)),
+        );
         let start = Instant::now();
-        must(work.grown.delete_and_sweep());
-        let took = start.elapsed().as_nanos() as f64 / size.remaps as f64;
+        must(work.grown.sweep());
+        let took = start.elapsed().as_nanos() as f64 / records as f64;
         println!(
-            "sweep: {of} snapshots {} remaps {} ns/remap {took:.1}",
-            size.snapshots, size.remaps
+            "sweep: {} {} {size}: {took:.1} ns per record",
+            self.of, self.name
         );
     }
-    let mut state = None;
-    if axis == "snapshots" {
+
+    fn creates(&mut self, size: &str, snapshots: u64) {
         let most = (snapshots / 10).max(16);
-        let make = || must(Work::new(of, snapshots, 10_000.max(snapshots)));
-        group.bench_function(name("create"), |b| {
+        let make = || must(Work::new(self.of, snapshots, snapshots.max(10_000)));
+        let mut state = None;
+        self.group.bench_function(self.id("create", size), |b| {
             b.iter_custom(|times| {
                 timed(times, most, &mut state, make, |work| {
                     must(work.grown.create())
@@ -204,14 +270,24 @@ fn measure(c: &mut Criterion, of: &str, axis: &str, snapshots: u64, remaps: u64)
             })
         });
     }
-    group.finish();
+
+    fn holes(&mut self, size: &str, snapshots: u64, remaps: u64) {
+        let mut work = must(Work::new(self.of, snapshots, remaps));
+        for id in (2..=snapshots).step_by(2) {
+            must(work.grown.delete(id));
+        }
+        must(work.grown.sweep());
+        must(work.freshen());
+        self.asks(size, "holes/query", &mut work);
+        self.finds(size, "holes/find", &mut work, snapshots / 2, |n| 2 * n + 1);
+    }
 }
 
 /// Powers of ten from `least` to what a variable says.
-fn sizes(least: u64, variable: &str, most: u64) -> Vec<u64> {
-    let most: u64 = match env::var(variable) {
-        Ok(n) => n.parse().unwrap_or_else(|e| panic!("{variable}: {e}")),
-        Err(_) => most,
+fn sizes(least: u64, variable: &str) -> Vec<u64> {
+    let most: u64 = match env::var(variable).map(|n| n.parse()) {
+        Ok(Ok(n)) => n,
+        _ => panic!("{variable} is to be the largest size"),
     };
     (0..12)
         .map(|power| least * 10u64.pow(power))
@@ -226,18 +302,38 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .without_plots()
         .configure_from_args();
+    let only = env::var("GROWTH_ONLY").unwrap_or_default();
     for of in ["btree", "bitmask"] {
-        for remaps in sizes(10_000, "GROWTH_REMAPS", 100_000_000) {
-            measure(&mut c, of, "remaps", 1, remaps);
-        }
-        let mut counts = sizes(1, "GROWTH_SNAPSHOTS", 1_000_000);
-        if of == "bitmask" {
-            // `create` makes 16 more.
-            counts.retain(|n| *n < 46);
-            counts.push(46);
-        }
-        for snapshots in counts {
-            measure(&mut c, of, "snapshots", snapshots, 1_000_000);
+        for name in ["remaps", "snapshots"] {
+            if !format!("{of}/{name}").starts_with(&only) {
+                continue;
+            }
+            let group = c.benchmark_group("growth");
+            let mut axis = Axis { group, of, name };
+            if name == "remaps" {
+                let sizes = sizes(10_000, "GROWTH_REMAPS");
+                grow(of, sizes.last().copied().unwrap_or(0));
+                for remaps in sizes {
+                    axis.measure(&label(remaps), 1, remaps, true);
+                }
+                continue;
+            }
+            let mut counts = sizes(1, "GROWTH_SNAPSHOTS");
+            if of == "bitmask" {
+                // 64 is the most, and `create` makes 16 more.
+                counts.retain(|n| *n < 46);
+                counts.push(46);
+            }
+            for snapshots in counts {
+                let size = label(snapshots);
+                axis.measure(&size, snapshots, 1_000_000, false);
+                axis.creates(&size, snapshots);
+                // More runs of live ids than these are refused.
+                if (2..=100_000).contains(&snapshots) {
+                    axis.holes(&size, snapshots, 1_000_000);
+                }
+            }
+            axis.group.finish();
         }
     }
     c.final_summary();

@@ -9,20 +9,17 @@
 #[path = "../../../src/store/mod.rs"]
 mod store;
 
-#[path = "../../store/src/image/device.rs"]
-mod device;
-
 #[path = "../../store/src/image/commit.rs"]
 mod commit;
 
 mod memory;
 
-use crate::store::{Chunk, ExceptionStore, FormatParams, Found, Open, SnapId, StoreType};
+use crate::store::{
+    Chunk, ExceptionStore, FormatParams, Found, Limited, Open, OpenError, SnapId, StoreType,
+};
 use commit::{commit, freeze};
-use device::{Cache, Device};
 use kernel::prelude::*;
 use memory::Memory;
-use std::sync::Arc;
 
 /// Sectors of a chunk.
 const CHUNK: u32 = 32;
@@ -30,12 +27,14 @@ const CHUNK: u32 = 32;
 /// Result of a call of the store.
 pub type Outcome<T> = core::result::Result<T, String>;
 
-/// A store, with its metadata in memory: 16 MiB and what is dirty as in a cache, into which each
-/// block comes with its checksum compared, and the rest behind that.
+/// Blocks of the cache, and how many of them may be dirty: as in the module if nothing is said.
+const CACHE: (u32, u32) = (16 << 10, 4 << 10);
+
+/// A store, with its metadata in memory: 64 MiB as in the module's cache, into which each block
+/// comes with its checksum compared, and the rest behind that.
 pub struct Grown {
     store: KBox<dyn ExceptionStore>,
-    cache: Cache,
-    memory: Arc<Memory>,
+    memory: Memory,
     snapshots: u64,
     remaps: u64,
 }
@@ -63,23 +62,22 @@ impl Grown {
         };
         let per_chunk = u64::from(CHUNK) / 8;
         // Room for what is copied, ten times over, and for metadata.
-        let memory = Arc::new(Memory::new(chunks * per_chunk * 11 + (1 << 20)));
-        let device: Arc<dyn Device> = memory.clone();
-        let cache = Cache::new(device, None);
+        let memory = Memory::new(chunks * per_chunk * 11 + (1 << 20));
         let params = FormatParams {
             uuid: [7; 16],
             store_type,
             chunk_sectors: CHUNK,
             origin_sectors: chunks * u64::from(CHUNK),
         };
-        Open::format(cache.clone(), &params).map_err(|e| format!("{:?}", e.errno()))?;
-        let open = Open::peek(cache.clone(), false).map_err(|e| format!("{:?}", e.errno()))?;
-        let mut store = store::load(open).map_err(|e| format!("{:?}", e.errno()))?;
-        // As the module does if nothing is said.
-        store.set_cache(4 << 10, 16 << 10).map_err(text)?;
+        let errno = |e: OpenError| format!("{:?}", e.errno());
+        let (limit, threshold) = CACHE;
+        let blocks = Limited::new(memory.clone(), limit).map_err(text)?;
+        Open::format(memory.clone(), &params).map_err(errno)?;
+        let open = Open::peek(blocks, false).map_err(errno)?;
+        let mut store = store::load(open).map_err(errno)?;
+        store.set_cache(threshold, limit).map_err(text)?;
         Ok(Self {
             store,
-            cache,
             memory,
             snapshots: 0,
             remaps: 0,
@@ -132,22 +130,30 @@ impl Grown {
         ask(&mut *self.store).map_err(text)
     }
 
-    /// Looks up where a chunk of a snapshot is; whether it was copied. `id` is from 1 to the number
-    /// of snapshots.
+    /// Looks up where a chunk of a snapshot is; whether it was copied. `id` is from 1 on.
     pub fn find(&mut self, chunk: u64, id: u64) -> Outcome<bool> {
-        let id = u32::try_from(id).map_err(|e| e.to_string())?;
-        let found = self.store.find(Chunk(chunk), SnapId::top(id));
+        let found = self.store.find(Chunk(chunk), top(id)?);
         found.map(|found| found != Found::NotRemapped).map_err(text)
     }
 
-    /// Deletes the oldest snapshot, and frees what it alone has: the whole tree is looked at.
-    pub fn delete_and_sweep(&mut self) -> Outcome<()> {
-        let oldest = self.store.live_range(SnapId::top(1));
-        let (id, _) = oldest.ok_or("no snapshot is there")?;
+    /// Deletes a snapshot, of which the store keeps what it has.
+    pub fn delete(&mut self, id: u64) -> Outcome<()> {
+        let id = top(id)?;
         self.change(|store| store.delete(id))?;
         self.commit().map_err(text)?;
         self.change(|store| store.forget(id))?;
         self.snapshots -= 1;
+        Ok(())
+    }
+
+    /// The oldest snapshot.
+    pub fn oldest(&self) -> Option<u64> {
+        let (id, _) = self.store.live_range(SnapId::top(1))?;
+        Some(id.id().into())
+    }
+
+    /// Frees what only deleted snapshots have: the whole tree is looked at.
+    pub fn sweep(&mut self) -> Outcome<()> {
         while self.change(|store| store.sweep_step())? {}
         Ok(())
     }
@@ -181,12 +187,17 @@ impl Grown {
     }
 
     fn commit(&mut self) -> Result {
-        commit(&mut *self.store, &mut self.cache)
+        commit(&mut *self.store, &mut self.memory)
     }
 
     fn freeze(&mut self) -> Result {
-        freeze(&mut *self.store, &mut self.cache, None)
+        freeze(&mut *self.store, &mut self.memory, None)
     }
+}
+
+fn top(id: u64) -> Outcome<SnapId> {
+    let id = u32::try_from(id).map_err(|e| e.to_string())?;
+    Ok(SnapId::top(id))
 }
 
 fn text(e: Error) -> String {

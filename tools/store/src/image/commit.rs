@@ -2,16 +2,15 @@
 
 //! Makes durable what a store has recorded, one write after the other.
 
-use super::device::Cache;
 use crate::store::{blocks::Blocks, ExceptionStore, Identity};
 use kernel::prelude::*;
 
 /// Writes to the log what has happened, and lets what was freed before be used again.
-pub(crate) fn commit(store: &mut dyn ExceptionStore, cache: &mut Cache) -> Result {
+pub(crate) fn commit(store: &mut dyn ExceptionStore, blocks: &mut impl Blocks) -> Result {
     if let Some(write) = store.seal()? {
         let mut result = Ok(());
         for (nr, block) in (write.nr..).zip(&write.buf).take(write.count) {
-            result = result.and(cache.write_raw(nr, block));
+            result = result.and(blocks.write_raw(nr, block));
         }
         store.sealed(write, result);
         result?;
@@ -24,12 +23,12 @@ pub(crate) fn commit(store: &mut dyn ExceptionStore, cache: &mut Cache) -> Resul
 /// Writes a checkpoint; everything was committed.
 pub(crate) fn freeze(
     store: &mut dyn ExceptionStore,
-    cache: &mut Cache,
+    blocks: &mut impl Blocks,
     clean: Option<&Identity>,
 ) -> Result {
     let write = store.checkpoint(clean)?;
-    let nodes = cache.write_dirty();
-    let result = nodes.and_then(|()| cache.write_raw(write.nr, &write.block));
+    let nodes = blocks.write_dirty();
+    let result = nodes.and_then(|()| blocks.write_raw(write.nr, &write.block));
     store.checkpointed(write, result);
     result
 }
