@@ -295,6 +295,7 @@ impl<B: Blocks> Base<B> {
         self.meta.add_extent(start, len)?;
         let record = Record::new(RecordKind::Extent, [first, count, 0, 0]);
         let Self { meta, data, .. } = self;
+        data.read_ahead_used(meta, first, count)?;
         meta.guarded(|m| data.mark_used(m, first, count))?;
         self.meta_total += len;
         self.meta_chunks += count;
@@ -352,6 +353,7 @@ impl<B: Blocks> Base<B> {
             }
         };
         self.snaps.reserve()?;
+        self.snaps.read_to_create(&mut self.meta, id)?;
         let record = Record::new(RecordKind::Create, [id.0, created, sectors, 0]);
         self.change(&record, |s, m| s.create(m, id, created, sectors, 0))?;
         if !name.is_empty() {
@@ -366,6 +368,7 @@ impl<B: Blocks> Base<B> {
             return Err(ENOENT);
         }
         self.prepare(self.snaps.blocks_to_name(), 3, Urgency::Normal)?;
+        self.snaps.read_to_name(&mut self.meta, id)?;
         self.apply_name(id, &words)
     }
 
@@ -380,6 +383,7 @@ impl<B: Blocks> Base<B> {
             return Err(ENOENT);
         }
         self.prepare(self.snaps.blocks_to_delete(), 1, Urgency::Free)?;
+        self.snaps.read_to_delete(&mut self.meta, id)?;
         let record = Record::new(RecordKind::Delete, [id.0, 0, 0, 0]);
         self.change(&record, |s, m| s.delete(m, id))
     }
@@ -392,6 +396,7 @@ impl<B: Blocks> Base<B> {
         self.snaps.reserve()?;
         // A sweep that has begun may have passed by; one that has not will see all.
         let pass = self.sweep_pass - u64::from(self.sweep_chunk == 0);
+        self.snaps.read_to_forget(&mut self.meta, id, pass)?;
         let record = Record::new(RecordKind::Forget, [id.0, pass, 0, 0]);
         self.change(&record, |s, m| s.forget(m, id, pass))
     }
@@ -399,6 +404,7 @@ impl<B: Blocks> Base<B> {
     /// The sweep has come to the end of the map. Whether more is left to do.
     pub(super) fn swept(&mut self, pass: u64) -> Result<bool> {
         self.prepare(self.snaps.blocks_for_swept(), 1, Urgency::Free)?;
+        self.snaps.read_for_swept(&mut self.meta)?;
         let record = Record::new(RecordKind::Swept, [pass, 0, 0, 0]);
         self.change(&record, |s, m| s.swept(m, pass))?;
         self.set_swept(pass);

@@ -106,6 +106,9 @@ pub(super) trait Exceptions: Send + Sized {
     /// Metadata blocks that it needs at most.
     fn blocks(&self, data: &DataSpace) -> usize;
 
+    /// Reads what that will read; see [`Edit::read_ahead`].
+    fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>, data: &DataSpace) -> Result;
+
     /// Carries it out; see [`Edit::apply`].
     fn apply<B: Blocks>(
         &mut self,
@@ -209,6 +212,7 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
         base.prepare(exceptions.blocks(&base.data), 1, urgency)?;
         let batch = Some(base.log.batch());
         let Base { meta, data, .. } = base;
+        exceptions.read_ahead(meta, data)?;
         meta.guarded(|m| exceptions.apply(m, data, batch))?;
         base.append(record)
     }

@@ -417,6 +417,32 @@ impl DataSpace {
         Ok(())
     }
 
+    /// Reads what a change of the state of `dest` reads.
+    pub(super) fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>, dest: u64) -> Result {
+        let nr = dest / GROUP;
+        if nr == self.hot.nr {
+            return Ok(());
+        }
+        self.tree.read_ahead(m, &[self.hot.nr])?;
+        self.tree.read_ahead(m, &[nr])
+    }
+
+    /// Reads what [`mark_used`](Self::mark_used) reads.
+    pub(super) fn read_ahead_used<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        first: u64,
+        count: u64,
+    ) -> Result {
+        if self.ops_for_used(first, count) == 0 {
+            return Ok(());
+        }
+        // The groups from the mark on are new, and come behind all others.
+        self.read_ahead(m, self.next)?;
+        self.read_ahead(m, first)?;
+        self.read_ahead(m, first.saturating_add(count))
+    }
+
     /// Makes `nr` the hot group.
     fn warm<B: Blocks>(&mut self, m: &mut Meta<B>, nr: u64) -> Result {
         if self.hot.nr == nr {

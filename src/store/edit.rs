@@ -123,6 +123,31 @@ impl Edit {
         tree.saturating_add(ops.saturating_mul(data.blocks_per_op()))
     }
 
+    /// Reads what [`apply`](Self::apply) will read, and planning has not read: an error comes before
+    /// the first change then. (If memory does not hold all of it, it may come later still.)
+    pub(super) fn read_ahead<const N: usize, B: Blocks>(
+        &self,
+        tree: &Tree<N, 2>,
+        m: &mut Meta<B>,
+        data: &DataSpace,
+    ) -> Result {
+        for step in &self.steps {
+            match step {
+                Step::Remove(key) => tree.read_ahead(m, key)?,
+                // Planning has looked where the first one goes.
+                Step::Put(_) if self.steps.len() == 1 => (),
+                Step::Put(words) => tree.read_ahead(m, &[words[0], words[1]])?,
+            }
+        }
+        let used = self
+            .used
+            .map_or(Ok(()), |dest| data.read_ahead_used(m, dest, 1));
+        used?;
+        self.frees
+            .iter()
+            .try_for_each(|dest| data.read_ahead(m, *dest))
+    }
+
     /// Makes the change. An error leaves it half made. `batch` is the one that its record goes
     /// to; `None` in replay.
     pub(super) fn apply<const N: usize, B: Blocks>(

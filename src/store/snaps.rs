@@ -270,6 +270,76 @@ impl Snaps {
         Ok(SnapId::sub(parent.id(), sub))
     }
 
+    // --- reading ahead -----------------------------------------------------------------------
+    //
+    // A change that fails half-way leaves nothing that can be trusted. So what it reads is read
+    // before.
+
+    /// Reads what [`create`](Self::create) reads.
+    pub(super) fn read_to_create<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result {
+        self.rows.read_ahead(m, &[id.0])?;
+        if id.is_sub() {
+            self.live.read_ahead(m, &[CLASS_NEXT, id.id().into()])?;
+            self.read_live(m, CLASS_SUB, &self.subs.plan_insert(id.0))?;
+        } else {
+            let n = u64::from(id.id());
+            self.sizes.read_ahead(m, &[n])?;
+            self.read_live(m, CLASS_TOP, &self.tops.plan_insert(n))?;
+        }
+        self.bits.read_ahead(m)
+    }
+
+    /// Reads what [`name`](Self::name) reads.
+    pub(super) fn read_to_name<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result {
+        self.rows.read_ahead(m, &[id.0])
+    }
+
+    /// Reads what [`delete`](Self::delete) reads.
+    pub(super) fn read_to_delete<B: Blocks>(&self, m: &mut Meta<B>, id: SnapId) -> Result {
+        self.rows.read_ahead(m, &[id.0])?;
+        self.dying.read_ahead(m, &[NOT_YET, id.0])
+    }
+
+    /// Reads what [`forget`](Self::forget) reads.
+    pub(super) fn read_to_forget<B: Blocks>(
+        &self,
+        m: &mut Meta<B>,
+        id: SnapId,
+        pass: u64,
+    ) -> Result {
+        self.dying.read_ahead(m, &[NOT_YET, id.0])?;
+        self.dying.read_ahead(m, &[pass, id.0])?;
+        self.rows.read_ahead(m, &[id.0])?;
+        if id.is_sub() {
+            return self.read_live(m, CLASS_SUB, &self.subs.plan_remove(id.0));
+        }
+        let n = u64::from(id.id());
+        self.live.read_ahead(m, &[CLASS_NEXT, n])?;
+        self.read_live(m, CLASS_TOP, &self.tops.plan_remove(n))
+    }
+
+    /// Reads what [`swept`](Self::swept) reads.
+    pub(super) fn read_for_swept<B: Blocks>(&self, m: &mut Meta<B>) -> Result {
+        let mut from = Some([0, 0]);
+        for _ in 0..SWEPT_MAX {
+            let Some(key) = from else { break };
+            let Some(key) = self.dying.at_or_after(m, &key)? else {
+                break;
+            };
+            self.dying.read_ahead(m, &key)?;
+            from = key[1].checked_add(1).map(|id| [key[0], id]);
+        }
+        self.bits.read_ahead(m)
+    }
+
+    fn read_live<B: Blocks>(&self, m: &mut Meta<B>, class: u64, change: &Change) -> Result {
+        let puts = change.put.map(|put| put.map(|(lo, _)| lo));
+        for lo in [change.out, puts[0], puts[1]].into_iter().flatten() {
+            self.live.read_ahead(m, &[class, lo])?;
+        }
+        Ok(())
+    }
+
     // --- changes, as records say them --------------------------------------------------------
 
     /// Makes the snapshot `id`, which must be the next of its kind or a later one. `EILSEQ` if it

@@ -31,3 +31,4 @@ mod range_model;
 mod recent;
 mod space;
 mod tree;
+mod unread;

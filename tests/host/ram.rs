@@ -29,6 +29,8 @@ pub(crate) struct RamBlocks {
     pub(crate) ops: u64,
     /// Calls until one fails, once.
     pub(crate) fail_after: Option<u64>,
+    /// Blocks that can still be read from the disk; after that, only what is cached can.
+    pub(crate) cold_reads: Option<u64>,
     /// Every so many calls the oldest dirty block is written, and the clean ones forgotten.
     pub(crate) eager: Option<u64>,
     /// Blocks that a load may need: changing them is a bug in the store.
@@ -43,6 +45,7 @@ impl RamBlocks {
             cache: BTreeMap::new(),
             ops: 0,
             fail_after: None,
+            cold_reads: None,
             eager: None,
             protected: HashSet::new(),
         }
@@ -112,6 +115,9 @@ impl RamBlocks {
         Ok(match self.cache.entry(nr) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
+                if let Some(n) = self.cold_reads.as_mut() {
+                    *n = n.checked_sub(1).ok_or(EIO)?;
+                }
                 let mut block = Box::new([0; BLOCK_SIZE]);
                 let sector = nr.checked_mul(BLOCK_SECTORS).ok_or(EIO)?;
                 self.disk.read(sector, &mut block[..])?;

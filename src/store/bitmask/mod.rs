@@ -251,6 +251,10 @@ impl Exceptions for Masks {
         self.edit.blocks(&self.map.tree, data)
     }
 
+    fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>, data: &DataSpace) -> Result {
+        self.edit.read_ahead(&self.map.tree, m, data)
+    }
+
     fn apply<B: Blocks>(
         &mut self,
         m: &mut Meta<B>,

@@ -181,6 +181,10 @@ impl Exceptions for Ranges {
         self.plan.edit.blocks(&self.map.tree, data)
     }
 
+    fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>, data: &DataSpace) -> Result {
+        self.plan.edit.read_ahead(&self.map.tree, m, data)
+    }
+
     fn apply<B: Blocks>(
         &mut self,
         m: &mut Meta<B>,

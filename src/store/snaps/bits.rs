@@ -70,6 +70,11 @@ impl Bits {
         }
     }
 
+    /// Reads the only node of the tree, if there is one.
+    pub(super) fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>) -> Result {
+        self.tree.read_ahead(m, &[0])
+    }
+
     /// Whether this store gives bits.
     pub(super) fn are_given(&self) -> bool {
         self.given

@@ -81,6 +81,21 @@ impl<const N: usize, const K: usize> Tree<N, K> {
         Ok(true)
     }
 
+    /// Reads what an insertion or removal of this key reads, so that what comes after that only
+    /// has to be read from memory.
+    #[inline(never)]
+    pub(crate) fn read_ahead<B: Blocks>(&self, m: &mut Meta<B>, key: &[u64; K]) -> Result {
+        if self.depth == 0 {
+            return Ok(());
+        }
+        let mut path = Path::new();
+        self.trace(m, key, &mut path)?;
+        if !path.found {
+            return Ok(());
+        }
+        self.plan(m, &path, &mut [Plan::default(); LEVELS])
+    }
+
     /// Decides the repairs, and reads the siblings for them.
     // Not inlined, for the sake of the stack of `remove`.
     #[inline(never)]
