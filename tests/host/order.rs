@@ -14,3 +14,4 @@ mod origin;
 mod parting;
 mod reuse;
 mod snapshot;
+mod unread;

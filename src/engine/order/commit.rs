@@ -42,7 +42,10 @@ impl<W: World> Machine<W> {
                 world.write_log(write);
             }
             Ok(None) => (),
-            Err(e) if e == EAGAIN => self.checkpoint_forced = true,
+            Err(e) if e == EAGAIN => {
+                self.checkpoint_forced = true;
+                world.later(Timer::Retry, NO_MEMORY_MS);
+            }
             Err(e) => self.fail(world, e, false),
         }
     }
@@ -156,8 +159,10 @@ impl<W: World> Machine<W> {
             && self.writes.is_empty()
             && self.retry.is_empty()
             && self.heal.is_idle()
+            && self.unread.is_idle()
             && self.gate.is_idle()
-            && (self.mode == Mode::Fail || self.forgetting.is_none() && self.orphan.is_none())
+            && (self.mode == Mode::Fail
+                || (self.forgetting.is_none() || self.forget_held) && self.orphan.is_none())
             && !self.writing.busy
             && !self.settling.is_busy()
             && !self.unsharing.is_busy()

@@ -58,6 +58,7 @@ impl<W: World> Machine<W> {
                 .store
                 .create(*parent, *created, unpadded(name))
                 .map(Some),
+            Some(Control::Delete { .. }) if self.forget_held => Err(EIO),
             // One deletion after the other: an earlier one may have come back with a heal.
             Some(Control::Delete { .. }) if self.forgetting.is_some() => return,
             Some(Control::Delete { id }) => {
@@ -181,6 +182,10 @@ impl<W: World> Machine<W> {
         let Some((id, told)) = self.forgetting else {
             return;
         };
+        if self.forget_held && self.mode != Mode::Fail {
+            return;
+        }
+        self.forget_held = false;
         let result = match (self.mode, self.store.has_room(1)) {
             (Mode::Fail, _) => Err(EIO),
             (_, true) => self.store.forget(id),
@@ -196,13 +201,15 @@ impl<W: World> Machine<W> {
                 self.checkpoint_forced |= e == EAGAIN;
                 return world.later(Timer::Retry, NO_MEMORY_MS);
             }
+            // It is deleted on disk, and is to be here as well.
+            Err(_) if self.mode == Mode::Fail => self.lapsed = Some(id),
             Err(e) => {
-                // It is deleted on disk: if the store heals, here too.
-                self.lapsed = (self.mode == Mode::Fail).then_some(id);
                 self.store_error(world, e);
+                self.forget_held = true;
+                self.read_later(world);
             }
         }
-        self.forgetting = None;
+        self.forgetting = self.forget_held.then_some((id, false));
         if told {
             world.control_done(result.map(|()| None));
         }

@@ -213,18 +213,12 @@ impl<W: World> Machine<W> {
         true
     }
 
-    /// Records that `ids` have lost `chunk`; when there is no more room for such records, that
-    /// all have lost what they do not have a record for.
+    /// Records that `ids` have lost `chunk`; when there is no more room for such records, or what
+    /// they take cannot be read, that all have lost what they do not have a record for.
     pub(super) fn lose(&mut self, world: &mut W, chunk: Chunk, ids: Descriptor) -> Result {
         match self.store.record_lost(chunk, ids) {
             Ok(()) => self.note_record(world, chunk),
-            Err(e) if e == ENOSPC => {
-                self.store.record_all_lost()?;
-                world.forget_all();
-                world.all_lost();
-                self.collecting.recorded.note_all();
-                self.collecting.busy = true;
-            }
+            Err(e) if e == ENOSPC || self.is_unread(e) => return self.lose_all(world),
             Err(e) => return Err(e),
         }
         self.counts.lost += 1;

@@ -107,6 +107,7 @@ impl<W: World> Machine<W> {
         self.collecting.drain(&mut self.retry);
         self.settling.drain(&mut self.retry);
         self.unsharing.drain(&mut self.retry);
+        self.unread.drain(&mut self.retry);
     }
 
     /// An origin write in mode `fail`: it goes on without its copy, or is refused.

@@ -158,6 +158,9 @@ impl<W: World> Machine<W> {
                     self.refuse(world, bio, e);
                     return Looked::Gone;
                 }
+                if self.is_unread(e) {
+                    return self.look_unread(world, bio, chunk, keep);
+                }
                 self.fail(world, e, false);
                 self.look_unprotected(world, bio);
                 Looked::Gone

@@ -23,8 +23,8 @@
 //!
 //! [`world`] has the words in which events and actions are told; [`look`], [`copies`] and
 //! [`commit`] are the machine's parts in the order in which an origin write passes them, besides
-//! [`control`] for commands, [`discard`] for bios that only take away, and [`heal`] for a store
-//! that has failed.
+//! [`control`] for commands, [`discard`] for bios that only take away, [`unread`] for metadata that
+//! cannot be read, and [`heal`] for a store that has failed.
 
 pub(crate) mod grace;
 
@@ -39,6 +39,7 @@ mod look;
 mod slots;
 mod stage;
 mod sweep;
+mod unread;
 mod world;
 
 pub(crate) use known::{Known, Place};
@@ -52,6 +53,7 @@ use heal::Heal;
 use kernel::prelude::*;
 use slots::Slots;
 use stage::{Settling, Stage};
+use unread::Unread;
 
 /// How often a stalled write is tried again before the store is given up.
 const MAX_STALLS: u32 = 64;
@@ -99,6 +101,8 @@ pub(crate) struct Machine<W: World> {
     deleting: Option<SnapId>,
     /// The one for which it is durable, and whether somebody waits for that.
     forgetting: Option<(SnapId, bool)>,
+    /// That has failed, and is tried again when the timer has run.
+    forget_held: bool,
     /// The one whose deletion is in doubt.
     lapsed: Option<SnapId>,
     /// The one whose making is in doubt, and was reported to have failed.
@@ -133,6 +137,7 @@ pub(crate) struct Machine<W: World> {
     /// In mode `fail`: when older snapshot reads of the origin have ended.
     fail_reads: Ticket,
     heal: Heal<W::Bios>,
+    unread: Unread<W::Bios>,
     counts: Counts,
 }
 
@@ -161,6 +166,7 @@ impl<W: World> Machine<W> {
             control_id: None,
             deleting: None,
             forgetting: None,
+            forget_held: false,
             lapsed: None,
             orphan: None,
             parting: false,
@@ -183,6 +189,7 @@ impl<W: World> Machine<W> {
             batch_full: false,
             fail_reads: Ticket::default(),
             heal: Heal::new(),
+            unread: Unread::new(),
             counts: Counts::default(),
         })
     }
@@ -343,6 +350,7 @@ impl<W: World> Machine<W> {
             Timer::Idle => self.idle_due |= core::mem::take(&mut self.idle_armed),
             Timer::Sweep => self.sweep_timer(),
             Timer::Heal => self.heal_timer(),
+            Timer::Read => self.unread.timer(),
         }
     }
 
@@ -350,6 +358,7 @@ impl<W: World> Machine<W> {
     pub(crate) fn run(&mut self, world: &mut W) {
         loop {
             self.record_ready(world);
+            self.read_again(world);
             self.forget_deleted(world);
             self.withdraw_orphan(world);
             self.start_control(world);

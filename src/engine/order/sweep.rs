@@ -14,6 +14,9 @@ const IDLE_MS: u32 = 1;
 /// Milliseconds until the next step after one that found no space at all.
 const FULL_MS: u32 = 1000;
 
+/// Milliseconds until it is tried again after an error.
+const ERROR_MS: u32 = 5000;
+
 /// Calls of the store for which there must be room before a step.
 const ROOM: usize = 8;
 
@@ -47,9 +50,11 @@ impl<W: World> Machine<W> {
                 self.sweep_armed = true;
                 world.later(Timer::Sweep, FULL_MS);
             }
+            // Nothing has changed, and it is not at its end.
             Err(e) => {
-                self.sweeping = false;
                 self.store_error(world, e);
+                self.sweep_armed = true;
+                world.later(Timer::Sweep, ERROR_MS);
             }
         }
         self.note_freed(world);

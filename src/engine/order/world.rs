@@ -101,15 +101,22 @@ pub(crate) enum Timer {
     Sweep,
     /// The next attempt to heal.
     Heal,
+    /// To read again what could not be read.
+    Read,
 }
 
 impl Timer {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 4;
+    pub(crate) const KINDS: usize = 5;
 
     /// All kinds.
-    pub(crate) const ALL: [Timer; Self::KINDS] =
-        [Timer::Retry, Timer::Idle, Timer::Sweep, Timer::Heal];
+    pub(crate) const ALL: [Timer; Self::KINDS] = [
+        Timer::Retry,
+        Timer::Idle,
+        Timer::Sweep,
+        Timer::Heal,
+        Timer::Read,
+    ];
 }
 
 /// A change that somebody waits for.

@@ -9,7 +9,9 @@ use crate::store::{SnapId, Who, NAME_LEN};
 use kernel::prelude::*;
 
 const FAULTS: &[(&str, &[i32])] = &[
+    ("find", &[5, 12]),
     ("reset_query", &[5, 12]),
+    ("query_next_remap", &[5, 12]),
     ("add_next_remap", &[5, 11, 12, 28]),
     ("make_chunk_writeable", &[5, 11, 12, 28]),
     ("has_room", &[11]),
@@ -20,6 +22,9 @@ const FAULTS: &[(&str, &[i32])] = &[
     ("checkpoint", &[5, 11, 12]),
     ("create", &[5, 11, 12, 28]),
     ("rename", &[5, 11, 12]),
+    ("delete", &[5, 11, 12]),
+    ("forget", &[5, 11, 12]),
+    ("sweep_step", &[5, 11, 12, 28]),
 ];
 
 fn error(errno: i32) -> Error {
@@ -67,8 +72,11 @@ impl Chaos {
     }
 
     fn command(&mut self) {
-        let control = match self.rng.below(3) {
+        let control = match self.rng.below(4) {
             0 => Control::Checkpoint,
+            2 => Control::Delete {
+                id: SnapId::top(1 + self.rng.below(self.snaps as usize) as u32),
+            },
             1 => Control::Name {
                 id: SnapId::top(1),
                 name: [0; NAME_LEN],

@@ -38,6 +38,16 @@ impl ExceptionStore for ModelStore {
         let Some((chunk, from)) = self.query else {
             return Err(EINVAL);
         };
+        // Without an id that has not lost all, nothing need be read.
+        if self
+            .state
+            .live
+            .range(self.state.lost_to + 1..)
+            .next()
+            .is_some()
+        {
+            self.faults.check("query_next_remap")?;
+        }
         let row = self.state.map.get(&chunk.0);
         let lost_to = self.state.lost_to;
         let has = |id: &u64| *id <= lost_to || row.is_some_and(|row| row.contains_key(id));
@@ -69,6 +79,7 @@ impl ExceptionStore for ModelStore {
     }
 
     fn find(&mut self, chunk: Chunk, id: SnapId) -> Result<Found> {
+        self.faults.check("find")?;
         if !self.is_live(id) {
             return Err(ENOENT);
         }
@@ -279,6 +290,7 @@ impl ExceptionStore for ModelStore {
     }
 
     fn delete(&mut self, id: SnapId) -> Result {
+        self.faults.check("delete")?;
         self.state.live.get(&id.0).ok_or(ENOENT)?;
         if self.state.dying.contains(&id.0) {
             return Err(ENOENT);
@@ -366,7 +378,7 @@ impl ExceptionStore for ModelStore {
     }
 
     fn sweep_step(&mut self) -> Result<bool> {
-        Ok(false)
+        self.faults.check("sweep_step").map(|()| false)
     }
 
     fn walk(&mut self, _f: &mut dyn FnMut(Item) -> Result) -> Result {

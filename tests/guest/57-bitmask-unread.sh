@@ -1,0 +1,4 @@
+#!/bin/bash
+# Metadata that cannot be read, for a moment or for longer, with the bitmask store.
+STORE_TYPE=bitmask
+. ./44-unread.sh
