@@ -4,7 +4,7 @@
 //! snapshots; and in snapshots, up to `GROWTH_SNAPSHOTS`, with a million remaps. `scripts/growth`
 //! runs it; `GROWTH_ONLY=btree/remaps` is one store and axis.
 //!
-//! A store of so many remaps and snapshots is made by overwriting each chunk of an origin once, in
+//! A store of so many remaps and snapshots is made by overwriting each of so many chunks once, in
 //! random order, the worst for a tree, while the snapshots are made in equal steps. So each chunk
 //! has one record, of some first snapshots. Then comes one more snapshot: all chunks have something
 //! to preserve again.
@@ -17,9 +17,9 @@
 //! - `holes/query`, `holes/find`: after every second snapshot was deleted, so that no two live ids
 //!   follow each other.
 //!
-//! The lines `grow` tell of the making of the store, from one power of ten to the next: time and
+//! The lines `grow` tell of a store that grows, from one power of ten to the next: time and
 //! bytes written per overwrite, everything counted; and bytes of metadata kept per remap. `sweep`
-//! is a pass over the store for one deleted snapshot, per record of it.
+//! is a pass over the store for the oldest snapshot, which was deleted.
 
 use criterion::{measurement::WallTime, BenchmarkGroup, BenchmarkId, Criterion};
 use multisnap_growth::{Grown, Outcome};
@@ -29,87 +29,99 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Numbers below `len` in a random order, each once, again and again.
+/// All numbers of so many bits, each once, in an order that looks random.
 struct Order {
-    len: u64,
     bits: u32,
-    next: u64,
 }
 
 impl Order {
+    /// At least `len` numbers.
     fn new(len: u64) -> Self {
         let bits = len.next_power_of_two().trailing_zeros().max(2);
-        Self { len, bits, next: 0 }
+        Self { bits }
     }
 
-    /// One to one on numbers of `bits` bits: odd factors and shifted sums can be undone.
-    fn mix(&self, mut x: u64) -> u64 {
-        let mask = (1 << self.bits) - 1;
+    fn len(&self) -> u64 {
+        1 << self.bits
+    }
+
+    /// The number at place `x`: odd factors and shifted sums can be undone.
+    fn at(&self, mut x: u64) -> u64 {
+        let mask = self.len() - 1;
         for factor in [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9u64] {
             x = x.wrapping_mul(factor) & mask;
             x ^= x >> (self.bits / 2);
         }
         x
     }
-
-    fn next(&mut self) -> u64 {
-        loop {
-            let x = self.mix(self.next);
-            self.next = (self.next + 1) % (1 << self.bits);
-            if x < self.len {
-                return x;
-            }
-        }
-    }
 }
 
 /// A store of some size, and what comes next.
 struct Work {
     grown: Grown,
-    /// Chunks in some order.
-    any: Order,
-    /// Chunks that were not overwritten since the last snapshot, while there are any.
-    fresh: Order,
-    left: u64,
+    order: Order,
+    /// The chunks that have a record are the first so many of the order.
+    chunks: u64,
+    any: u64,
+    /// So many of them were overwritten since the last snapshot.
+    fresh: u64,
 }
 
 impl Work {
-    /// A store with so many snapshots, made while each of so many chunks was overwritten once.
-    fn new(of: &str, snapshots: u64, remaps: u64) -> Outcome<Self> {
-        let mut grown = Grown::new(of, remaps)?;
-        let mut order = Order::new(remaps);
+    /// An empty store with one snapshot, for up to so many chunks with records.
+    fn new(of: &str, most: u64) -> Outcome<Self> {
+        let order = Order::new(most);
+        let mut grown = Grown::new(of, order.len())?;
         grown.create()?;
-        for done in 0..remaps {
-            // In equal steps.
-            while grown.size().snapshots * remaps < done * snapshots {
-                grown.create()?;
-            }
-            grown.overwrite(order.next())?;
-        }
-        while grown.size().snapshots < snapshots {
-            grown.create()?;
-        }
-        grown.checkpoint()?;
         Ok(Self {
             grown,
-            any: Order::new(remaps),
-            fresh: Order::new(remaps),
-            left: 0,
+            order,
+            chunks: 0,
+            any: 0,
+            fresh: 0,
         })
     }
 
-    /// Another snapshot: all chunks have something to preserve.
-    fn freshen(&mut self) -> Outcome<()> {
-        self.grown.create()?;
-        self.fresh = Order::new(self.fresh.len);
-        self.left = self.fresh.len;
-        Ok(())
+    /// One with so many snapshots, made while so many chunks were overwritten.
+    fn with(of: &str, snapshots: u64, remaps: u64) -> Outcome<Self> {
+        let mut work = Self::new(of, remaps)?;
+        while work.chunks < remaps {
+            // In equal steps.
+            while work.grown.size().snapshots * remaps < work.chunks * snapshots {
+                work.grown.create()?;
+            }
+            work.extend()?;
+        }
+        while work.grown.size().snapshots < snapshots {
+            work.grown.create()?;
+        }
+        work.grown.checkpoint()?;
+        work.fresh = work.chunks;
+        Ok(work)
     }
 
-    /// Overwrites the next chunk that has something to preserve.
+    /// The first overwrite of one more chunk.
+    fn extend(&mut self) -> Outcome<bool> {
+        self.chunks += 1;
+        self.grown.overwrite(self.order.at(self.chunks - 1))
+    }
+
+    /// Another snapshot: all chunks have something to preserve again.
+    fn freshen(&mut self) -> Outcome<()> {
+        self.fresh = 0;
+        self.grown.create()
+    }
+
+    /// Overwrites the next chunk that has a record, and something to preserve.
     fn overwrite(&mut self) -> Outcome<bool> {
-        self.left -= 1;
-        self.grown.overwrite(self.fresh.next())
+        self.fresh += 1;
+        self.grown.overwrite(self.order.at(self.fresh - 1))
+    }
+
+    /// A chunk that has a record.
+    fn any(&mut self) -> u64 {
+        self.any = (self.any + 1) % self.chunks;
+        self.order.at(self.any)
     }
 }
 
@@ -152,33 +164,6 @@ fn label(n: u64) -> String {
     }
 }
 
-/// Makes a store step by step, and tells what each step took.
-fn grow(of: &str, most: u64) {
-    let mut grown = must(Grown::new(of, most));
-    let mut order = Order::new(most);
-    must(grown.create());
-    let mut step = 10_000;
-    while step <= most {
-        let before = grown.size();
-        let start = Instant::now();
-        while grown.size().remaps < step {
-            must(grown.overwrite(order.next()));
-        }
-        must(grown.checkpoint());
-        let took = start.elapsed().as_nanos() as f64;
-        let size = grown.size();
-        let more = (size.remaps - before.remaps) as f64;
-        println!(
-            "grow: {of} to {} remaps: {:.0} ns, {:.1} bytes written per overwrite; {:.1} bytes kept per remap",
-            label(step),
-            took / more,
-            (size.written - before.written) as f64 / more,
-            size.metadata as f64 / size.remaps as f64
-        );
-        step *= 10;
-    }
-}
-
 /// One axis of one store.
 struct Axis<'a> {
     group: BenchmarkGroup<'a, WallTime>,
@@ -193,7 +178,10 @@ impl Axis<'_> {
 
     fn asks(&mut self, size: &str, what: &str, work: &mut Work) {
         self.group.bench_function(self.id(what, size), |b| {
-            b.iter(|| black_box(must(work.grown.ask(work.any.next()))))
+            b.iter(|| {
+                let chunk = work.any();
+                black_box(must(work.grown.ask(chunk)))
+            })
         });
     }
 
@@ -203,25 +191,57 @@ impl Axis<'_> {
         self.group.bench_function(self.id(what, size), |b| {
             b.iter(|| {
                 n = (n + 7919) % of;
-                black_box(must(work.grown.find(work.any.next(), id(n))))
+                let chunk = work.any();
+                black_box(must(work.grown.find(chunk, id(n))))
             })
         });
     }
 
-    /// All operations of one size. `constant`: the number of snapshots is to stay what it is.
-    fn measure(&mut self, size: &str, snapshots: u64, remaps: u64, constant: bool) {
-        let mut work = must(Work::new(self.of, snapshots, remaps));
-        self.asks(size, "rewrite", &mut work);
+    /// `query`, `rewrite` and `find`. All chunks have something to preserve after that.
+    fn looks(&mut self, size: &str, work: &mut Work) {
+        let snapshots = work.grown.size().snapshots;
+        self.asks(size, "rewrite", work);
         must(work.freshen());
         must(work.grown.checkpoint());
-        self.asks(size, "query", &mut work);
-        self.finds(size, "find", &mut work, snapshots, |n| n + 1);
+        self.asks(size, "query", work);
+        self.finds(size, "find", work, snapshots, |n| n + 1);
+    }
+
+    /// A store that grows from one power of ten to the next.
+    fn grows(&mut self, sizes: &[u64]) {
+        let Some(&most) = sizes.last() else { return };
+        let mut work = must(Work::new(self.of, most));
+        for &step in sizes {
+            let before = work.grown.size();
+            let start = Instant::now();
+            while work.chunks < step {
+                must(work.extend());
+            }
+            must(work.grown.checkpoint());
+            let took = start.elapsed().as_nanos() as f64;
+            let size = work.grown.size();
+            let more = (size.remaps - before.remaps) as f64;
+            println!(
+                "grow: {} to {} remaps: {:.0} ns, {:.1} bytes written per overwrite; {:.1} bytes kept per remap",
+                self.of,
+                label(step),
+                took / more,
+                (size.written - before.written) as f64 / more,
+                size.metadata as f64 / size.records as f64
+            );
+            self.looks(&label(step), &mut work);
+        }
+        self.sweeps(&label(most), &mut work);
+    }
+
+    /// First overwrites in a store that keeps its number of snapshots, if it is to.
+    fn overwrites(&mut self, size: &str, work: &mut Work, constant: bool) {
         self.group.bench_function(self.id("overwrite", size), |b| {
             b.iter_custom(|times| {
                 let mut took = Duration::ZERO;
                 let mut left = times;
                 while left > 0 {
-                    if work.left == 0 {
+                    if work.fresh == work.chunks {
                         if constant {
                             must(
                                 work.grown
@@ -232,7 +252,7 @@ impl Axis<'_> {
                         }
                         must(work.freshen());
                     }
-                    let now = left.min(work.left);
+                    let now = left.min(work.chunks - work.fresh);
                     let start = Instant::now();
                     (0..now).for_each(|_| {
                         black_box(must(work.overwrite()));
@@ -243,24 +263,41 @@ impl Axis<'_> {
                 took
             })
         });
-        let records = work.grown.size().remaps;
+    }
+
+    fn sweeps(&mut self, size: &str, work: &mut Work) {
         must(
             work.grown
                 .oldest()
                 .map_or(Ok(()), |id| work.grown.delete(id)),
         );
+        let records = work.grown.size().records;
         let start = Instant::now();
         must(work.grown.sweep());
-        let took = start.elapsed().as_nanos() as f64 / records as f64;
+        let took = start.elapsed().as_nanos() as f64;
+        let kept = work.grown.size().records;
         println!(
-            "sweep: {} {} {size}: {took:.1} ns per record",
-            self.of, self.name
+            "sweep: {} {} {size}: {:.1} ns for each of {records} records, of which {} went",
+            self.of,
+            self.name,
+            took / records as f64,
+            records - kept
         );
+    }
+
+    /// All operations of one size. `constant`: the number of snapshots is to stay what it is.
+    fn measure(&mut self, size: &str, snapshots: u64, remaps: u64, constant: bool) {
+        let mut work = must(Work::with(self.of, snapshots, remaps));
+        if !constant {
+            self.looks(size, &mut work);
+        }
+        self.overwrites(size, &mut work, constant);
+        self.sweeps(size, &mut work);
     }
 
     fn creates(&mut self, size: &str, snapshots: u64) {
         let most = (snapshots / 10).max(16);
-        let make = || must(Work::new(self.of, snapshots, snapshots.max(10_000)));
+        let make = || must(Work::with(self.of, snapshots, snapshots.max(10_000)));
         let mut state = None;
         self.group.bench_function(self.id("create", size), |b| {
             b.iter_custom(|times| {
@@ -272,7 +309,7 @@ impl Axis<'_> {
     }
 
     fn holes(&mut self, size: &str, snapshots: u64, remaps: u64) {
-        let mut work = must(Work::new(self.of, snapshots, remaps));
+        let mut work = must(Work::with(self.of, snapshots, remaps));
         for id in (2..=snapshots).step_by(2) {
             must(work.grown.delete(id));
         }
@@ -312,8 +349,9 @@ fn main() {
             let mut axis = Axis { group, of, name };
             if name == "remaps" {
                 let sizes = sizes(10_000, "GROWTH_REMAPS");
-                grow(of, sizes.last().copied().unwrap_or(0));
-                for remaps in sizes {
+                axis.grows(&sizes);
+                // More take long to make, and their overwrites are in what it took to grow.
+                for remaps in sizes.into_iter().filter(|n| *n <= 10_000_000) {
                     axis.measure(&label(remaps), 1, remaps, true);
                 }
                 continue;

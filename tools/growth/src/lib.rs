@@ -44,8 +44,10 @@ pub struct Grown {
 pub struct Size {
     /// Live snapshots.
     pub snapshots: u64,
-    /// Copies that were recorded.
+    /// Copies that were recorded, ever.
     pub remaps: u64,
+    /// Records that are there; each names a copy of its own here.
+    pub records: u64,
     /// Bytes of metadata that it has, without log and free blocks.
     pub metadata: u64,
     /// Bytes of metadata that it has written: log, nodes and checkpoints.
@@ -90,6 +92,7 @@ impl Grown {
         Size {
             snapshots: self.snapshots,
             remaps: self.remaps,
+            records: space.used_chunks - space.metadata_chunks,
             metadata: space.metadata_blocks_used * 4096,
             written: self.memory.written(),
         }
