@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 127
+plan 130
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -52,6 +52,19 @@ printf 'ReIsEr4' | dd of=/dev/s bs=1 seek=64K conv=notrunc status=none
 sync
 refused "nor what blkid knows" "/dev/s holds what blkid names reiser4; .*wipefs -a /dev/s" create /dev/o /dev/s
 dd if=/dev/zero of=/dev/s bs=1M count=4 oflag=direct status=none
+# What blkid has not looked at is not empty.
+blkid=$(command -v blkid)
+mv "$blkid" /tmp/blkid
+refused "without blkid nothing is overwritten" \
+	"/dev/s may hold what only blkid knows, and blkid cannot be run: no such file.*util-linux.*: blkid -p /dev/s" create /dev/o /dev/s
+printf '#!/bin/sh\nkill -KILL $$\n' > "$blkid"
+chmod +x "$blkid"
+refused "nor if it is killed" "and blkid was killed by signal 9; .*blkid -p /dev/s" create /dev/o /dev/s
+printf '#!/bin/sh\necho "error: it is broken" >&2\nexit 2\n' > "$blkid"
+dmsetup create whole --table "0 $(sectors /dev/o) linear /dev/o 0"
+refused "nor if it fails" "/dev/s may hold .* blkid ended with status 2: error: it is broken; " under /dev/mapper/whole /dev/s --create
+dmsetup remove whole
+mv /tmp/blkid "$blkid"
 refused "an empty store cannot be started" "/dev/s is empty; .*multisnap create /dev/o /dev/s" start /dev/o /dev/s
 mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/o
 mount /dev/o /mnt/a

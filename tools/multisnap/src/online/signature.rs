@@ -5,13 +5,14 @@
 
 use crate::{
     device::{Disk, For},
-    failure::Failure,
+    failure::{words, Failure},
 };
 use multisnap_store::image::{bytes, Page, Refusal, PAGE_BYTES};
 use std::{
     borrow::Cow,
+    os::unix::process::ExitStatusExt,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 /// Bytes from the start that are looked at.
@@ -115,7 +116,20 @@ fn look_at_end(tail: &[u8], len: u64) -> Option<&'static str> {
 
 /// What is on a device; `None` if it holds no mark that is known.
 fn find(path: &Path) -> Result<Option<Cow<'static, str>>, Failure> {
-    Ok(find_mark(path)?.or_else(|| ask_blkid(path).map(Into::into)))
+    if let Some(mark) = find_mark(path)? {
+        return Ok(Some(mark));
+    }
+    match ask_blkid(path) {
+        Ok(what) => Ok(what.map(Into::into)),
+        Err(why) => {
+            let what = format!("may hold what only blkid knows, and blkid {why}");
+            let then = format!(
+                "see what it says, and install util-linux if it is missing: blkid -p {}",
+                path.display()
+            );
+            Err(Failure::new(path, what, then))
+        }
+    }
 }
 
 /// What the marks that are known here tell.
@@ -137,32 +151,46 @@ fn find_mark(path: &Path) -> Result<Option<Cow<'static, str>>, Failure> {
     Ok(look_at_end(&tail[..have], len).map(Into::into))
 }
 
-/// What blkid finds on a device, which knows more than the marks here; `None` if that is nothing,
-/// or there is no blkid.
-fn ask_blkid(path: &Path) -> Option<String> {
+/// What blkid finds on a device, which knows more than the marks here; `None` if that is nothing.
+/// The error tells what is wrong with blkid.
+fn ask_blkid(path: &Path) -> Result<Option<String>, String> {
     // Not what is in its cache, and not of whoever asks.
     let mut blkid = Command::new("blkid");
     let asked = blkid.args(["-p", "-o", "export", "--"]).arg(path);
     let asked = asked.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    let output = asked.stdin(Stdio::null()).output().ok()?;
+    let output = asked.stdin(Stdio::null()).output();
+    let output = output.map_err(|e| format!("cannot be run: {}", words(&e)))?;
     read_blkid(
-        output.status.code(),
+        output.status,
         &String::from_utf8_lossy(&output.stdout),
+        &String::from_utf8_lossy(&output.stderr),
     )
 }
 
 /// Reads what blkid has said.
-fn read_blkid(status: Option<i32>, said: &str) -> Option<String> {
-    // Marks of several that rule each other out.
-    if status == Some(8) {
-        return Some("marks of several things at once".to_owned());
-    }
+fn read_blkid(status: ExitStatus, said: &str, errors: &str) -> Result<Option<String>, String> {
     let value = |name: &str| {
         let mut lines = said.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     };
-    let kind = value("TYPE").map(|kind| format!("what blkid names {kind}"));
-    kind.or_else(|| Some(format!("a partition table ({})", value("PTTYPE")?)))
+    let error = errors.lines().find(|line| !line.trim().is_empty());
+    match (status.code(), error) {
+        (Some(0), _) => {
+            let kind = value("TYPE").map(|kind| format!("what blkid names {kind}"));
+            let table = || Some(format!("a partition table ({})", value("PTTYPE")?));
+            Ok(kind.or_else(table))
+        }
+        // It is also the status of what could not be opened, which is said.
+        (Some(2), None) => Ok(None),
+        // Marks of several that rule each other out.
+        (Some(8), _) => Ok(Some("marks of several things at once".to_owned())),
+        (Some(code), None) => Err(format!("ended with status {code}")),
+        (Some(code), Some(error)) => Err(format!("ended with status {code}: {}", error.trim())),
+        (None, _) => Err(match status.signal() {
+            Some(signal) => format!("was killed by signal {signal}"),
+            None => "did not end".to_owned(),
+        }),
+    }
 }
 
 /// Fails if a device holds something that is known.
@@ -222,16 +250,27 @@ mod tests {
 
     #[test]
     fn blkid_is_understood() {
+        let ended = |code: i32| ExitStatus::from_raw(code << 8);
+        let found = |code, said| read_blkid(ended(code), said, "").unwrap();
         let said = "DEVNAME=/dev/vdb\nVERSION=1\nBLOCK_SIZE=512\nTYPE=minix\nUSAGE=filesystem\n";
-        assert_eq!(read_blkid(Some(0), said).unwrap(), "what blkid names minix");
+        assert_eq!(found(0, said).unwrap(), "what blkid names minix");
         let said = "DEVNAME=/dev/vdb\nPTUUID=7ec6\nPTTYPE=sun\n";
-        assert_eq!(
-            read_blkid(Some(0), said).unwrap(),
-            "a partition table (sun)"
-        );
-        assert!(read_blkid(Some(8), "").is_some());
-        assert_eq!(read_blkid(Some(2), ""), None);
-        assert_eq!(read_blkid(None, ""), None);
+        assert_eq!(found(0, said).unwrap(), "a partition table (sun)");
+        // A partition is told with its place, whatever is on it.
+        assert_eq!(found(0, "PART_ENTRY_SCHEME=gpt\n"), None);
+        assert!(found(8, "").is_some());
+        assert_eq!(found(2, ""), None);
+    }
+
+    #[test]
+    fn a_blkid_that_fails_has_not_found_nothing() {
+        let ended = |code: i32| ExitStatus::from_raw(code << 8);
+        let why = |status, errors| read_blkid(status, "", errors).unwrap_err();
+        assert_eq!(why(ended(4), ""), "ended with status 4");
+        let error = "\nblkid: error: /dev/vdb: Input/output error\n";
+        let told = "ended with status 2: blkid: error: /dev/vdb: Input/output error";
+        assert_eq!(why(ended(2), error), told);
+        assert_eq!(why(ExitStatus::from_raw(9), ""), "was killed by signal 9");
     }
 
     #[test]
