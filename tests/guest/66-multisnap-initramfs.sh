@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 29
+plan 30
 
 make_nullblk o 64
 make_nullblk s 64
@@ -67,6 +67,20 @@ hook
 is "a root file system is written down by its names" "$(cat /tmp/tree/etc/multisnap/root.root)" \
 	"$(printf '%s\n' /dev/mapper/vg-o UUID=$mine LABEL=system)"
 is "nothing is warned of" "$said" ""
+
+# A snapshot's device can have the name of the origin's.
+multisnap stop root > /dev/null
+multisnap start /dev/mapper/vg-o /dev/s --name elsewhere > /dev/null
+multisnap snapshot elsewhere > /dev/null
+multisnap activate elsewhere 1 --device root > /dev/null
+e2label /dev/mapper/root snapshot
+hook
+like "a snapshot of that name is not taken for it" "$(cat /tmp/tree/etc/multisnap/root.root)" "LABEL=(before|system)$"
+multisnap deactivate elsewhere
+multisnap remove elsewhere 1 > /dev/null
+multisnap stop elsewhere > /dev/null
+multisnap start /dev/mapper/vg-o /dev/s --name root > /dev/null
+hook
 
 # On a machine that starts: the plain device and the other one are there.
 multisnap stop root > /dev/null
