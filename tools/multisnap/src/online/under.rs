@@ -20,6 +20,7 @@ use crate::{
     failure::{words, Code, Failure},
     out,
     size::count,
+    table::Table,
 };
 use multisnap_store::image::{Header, Image, Params};
 use std::{
@@ -78,13 +79,13 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         }
     }
     start::free(&args.store, store)?;
-    let image = start::image(&args.device, &args.store)?;
+    let mut image = start::image(&args.device, &args.store)?;
     let header = image.header().clone();
     let Some(space) = image.space() else {
         let then = format!("multisnap check {}", args.store.display());
         return Err(Failure::new(&args.store, "cannot be read as a whole", then));
     };
-    let snapshots = space.live_ids;
+    let snapshots = sharing(&mut image, space.live_ids);
     drop(image);
     start::fits(&args.device, device.sectors, &args.store, &header)?;
     let mut log = Log::listen();
@@ -123,6 +124,19 @@ fn is_new(store: &Path, params: &Params) -> bool {
             && header.chunk_sectors == params.chunk_sectors
             && header.origin_sectors == params.origin_sectors
     })
+}
+
+/// How many of the live snapshots can share something with the device: not those that have lost all
+/// of that before.
+fn sharing(image: &mut Image, live: u64) -> u64 {
+    let Some(lost_to) = image.header().lost_to else {
+        return live;
+    };
+    let table = Table::read(image);
+    if !table.gone.is_empty() {
+        return live;
+    }
+    table.live().iter().filter(|id| **id > lost_to).count() as u64
 }
 
 /// A mapped device as it is.
