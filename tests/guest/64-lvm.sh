@@ -4,7 +4,8 @@
 # timeout: 400
 . ./lib.sh
 . ./real-lvm.sh
-plan 100
+. ./multisnap.sh
+plan 109
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -150,6 +151,13 @@ ends_well "and has met no error" "$writer"
 n=$(written)
 is "what it wrote is there" "$(cat "/mnt/home/n$((n % 50))")" "number $n"
 
+# not_under <what> <why>: it is refused, and nothing has changed.
+not_under() {
+	ms under /dev/vg/small /dev/mapper/vg-smallstore
+	like "$1 is not put under" "$rc $err" "^2 multisnap: /dev/vg/small $2.*; .*multisnap cat.*--lose-snapshots$"
+	is "and has not changed" "$(state vg-small) $(dmsetup ls | grep -c vg-small-msorigin)" "linear Active:Live 0"
+}
+
 # --- not in use -----------------------------------------------------------------
 multisnap deactivate vg-small
 write_pattern /dev/vg/small 0 1024 1
@@ -183,6 +191,24 @@ lvchange -qq -ay vg/small
 ok "which is made anew" multisnap under /dev/vg/small /dev/mapper/vg-smallstore
 is "with nothing lost" "$(multisnap activate vg-small 4 > /dev/null && check_pattern /dev/mapper/vg-small-4 0 64 9 && echo right)" right
 multisnap deactivate vg-small
+
+# What is said of it; only the fourth has not lost all before.
+lvchange -qq -an vg/small
+lvchange -qq -ay vg/small vg/smallstore
+exec 7< /dev/vg/small
+not_under "one that is in use" "is in use without multisnapshot, so 1 snapshot in /dev/mapper/vg-smallstore would lose what"
+like "nor is a new snapshot made" "$(lvm lvcreate -s -n next vg/small 2>&1)" "1 snapshot in .* would lose .*--lose-snapshots"
+exec 7<&-
+write_pattern /dev/vg/small 2048 64 10
+not_under "one that was written" "was written without multisnapshot, so 1 snapshot in "
+lvchange -qq -an vg/small
+lvchange -qq -ay vg/small
+echo 0 > "/sys/block/$(block_name /dev/vg/small)/queue/iostats"
+not_under "one that does not count" "does not count its writes .queue/iostats., and may have been written without multisnapshot, so 1 "
+dmesg_mark
+ms under /dev/vg/small /dev/mapper/vg-smallstore --lose-snapshots
+like "said, it is done, and told" "$rc $err" "^0 multisnap: vg-small does not count its writes .*without multisnapshot: 1 snapshot made before"
+is "by the module, too" "$(our_lines | grep -c 'lost what')" 1
 
 # --- removed ----------------------------------------------------------------------
 like "a store with snapshots is kept" "$(lvm lvremove vg/smallstore 2>&1)" "holds snapshots .* say -f"
