@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 50
+plan 56
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -101,7 +101,33 @@ sleep 2
 is "what each has of the store is told" \
 	"$(multisnap list slow --space --json | jq -c '.volumes[0].snapshots | map([.id, .own_bytes, .shared_bytes])')" \
 	'[["1",0,16384],["1.0",0,16384],["2",16384,0]]'
-like "in words, too" "$(multisnap list slow --space)" "2 .* 8 MiB +16 KiB +0 B +-"
+# It takes two seconds, at most.
+tells_sizes() { multisnap list slow | grep -qE '^ *2 .* 8 MiB +16 KiB +0 B +-$'; }
+ok "in words, and without being asked" within 20 tells_sizes
+is "and left out, if that is asked" "$(multisnap list slow --no-space --json | jq -c '.volumes[0] | [.space_unread, .snapshots[2].own_bytes]')" \
+	'[null,null]'
+# A store of which each block is read in two seconds.
+dmsetup create slowsd --table "0 65536 delay /dev/s 0 2000 /dev/s 0 0"
+dmsetup suspend sd
+dmsetup reload sd --table "0 65536 linear /dev/mapper/slowsd 0"
+dmsetup resume sd
+ms list slow
+like "what takes too long to read is left out, and told" "$rc $out" \
+	"^0 .*2 .* 8 MiB +- +- +-.*no OWN and SHARED: it takes longer to read: multisnap list slow --space$"
+is "in an object, too" "$(multisnap list slow --json | jq -c '.volumes[0] | [.space_unread, .snapshots[2].own_bytes]')" \
+	'["it takes longer to read: multisnap list slow --space",null]'
+timeout 8 multisnap list slow --space > /tmp/out 2>&1
+is "unless it is asked for" "$?" 124
+dmsetup suspend sd
+dmsetup reload sd --table "0 65536 error"
+dmsetup resume sd
+ms list slow
+like "what cannot be read is, too" "$rc $out" "^0 .*2 .* 8 MiB +- +- +-.*no OWN and SHARED: .*; [a-z]"
+refused "unless it is asked for" "/sd cannot be read or written; " list slow --space
+dmsetup suspend sd
+dmsetup reload sd --table "0 65536 linear /dev/s 0"
+dmsetup resume sd
+dmsetup remove slowsd
 ok "no other process is left" bash -c '! pgrep -x multisnap'
 ok "the first snapshot is right" check_pattern /dev/mapper/slow-1 0 512 1
 

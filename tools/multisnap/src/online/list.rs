@@ -5,7 +5,7 @@
 use super::{
     columns::columns,
     rows::{self, Row},
-    space::{self, Share},
+    space::{self, Shares},
     volume::{Active, Devices, Volume},
     when,
 };
@@ -16,7 +16,13 @@ use crate::{
 };
 use multisnap_store::image::SnapshotId;
 use serde::Serialize;
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// How long what snapshots have of the store may be read for, unless it is asked for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What `list` is told.
 #[derive(clap::Args)]
@@ -24,10 +30,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub struct Args {
     /// Origins; all that are started if none is said.
     volume: Vec<String>,
-    /// Also tell what each snapshot has of the store, alone and together with others. All
-    /// metadata is read for it.
+    /// Tell what each snapshot has of the store, alone and together with others, however long it
+    /// takes to read all metadata for it. Else that is told if it takes no more than two seconds.
     #[arg(long)]
     space: bool,
+    /// Leave that out, and do not read the store.
+    #[arg(long, conflicts_with = "space")]
+    no_space: bool,
     /// Print an object instead of a table.
     #[arg(long)]
     json: bool,
@@ -49,6 +58,9 @@ struct Origin {
     chunk_sectors: u32,
     sectors: u64,
     read_only: bool,
+    /// Why it is not told what snapshots have of the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    space_unread: Option<String>,
     snapshots: Vec<Snapshot>,
 }
 
@@ -116,19 +128,51 @@ fn one(
 ) -> Result<Option<Origin>, Failure> {
     let rows = rows::read(control, volume)?;
     let active: Vec<&Active> = devices.of(volume).collect();
-    let shares = match args.space {
-        true => Some(space::read(volume)?),
-        false => None,
+    let space = match rows.is_empty() {
+        true => Space::Left,
+        false => Space::read(volume, args)?,
     };
     if args.json {
-        return Ok(Some(origin(volume, &rows, &active, shares.as_ref())));
+        return Ok(Some(origin(volume, &rows, &active, &space)));
     }
-    out::text(&table(volume, &rows, &active, shares.as_ref()))?;
+    out::text(&table(volume, &rows, &active, &space))?;
     Ok(None)
 }
 
-/// What snapshots have of the store, if that was asked for.
-type Shares<'a> = Option<&'a BTreeMap<SnapshotId, Share>>;
+/// What is told of what snapshots have of the store.
+enum Space {
+    /// Nothing: it was left out.
+    Left,
+    Read(Shares),
+    /// Why it was not read.
+    Unread(String),
+}
+
+impl Space {
+    fn read(volume: &Volume, args: &Args) -> Result<Self, Failure> {
+        if args.no_space {
+            return Ok(Self::Left);
+        }
+        let end = (!args.space).then(|| Instant::now() + PATIENCE);
+        Ok(match space::read(volume, end) {
+            Ok(Some(shares)) => Self::Read(shares),
+            Ok(None) => Self::Unread(format!(
+                "it takes longer to read: multisnap list {} --space",
+                volume.name
+            )),
+            Err(failure) if args.space => return Err(failure),
+            // The rest can be told all the same.
+            Err(failure) => Self::Unread(failure.to_string()),
+        })
+    }
+
+    fn shares(&self) -> Option<&Shares> {
+        match self {
+            Self::Read(shares) => Some(shares),
+            _ => None,
+        }
+    }
+}
 
 /// Bytes of chunks of an origin.
 fn bytes(volume: &Volume, chunks: u64) -> u64 {
@@ -136,9 +180,9 @@ fn bytes(volume: &Volume, chunks: u64) -> u64 {
     chunks.saturating_mul(chunk)
 }
 
-fn origin(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) -> Origin {
+fn origin(volume: &Volume, rows: &[Row], active: &[&Active], space: &Space) -> Origin {
     let snapshot = |row: &Row| {
-        let share = shares.and_then(|shares| shares.get(&row.id));
+        let share = space.shares().and_then(|shares| shares.get(&row.id));
         let device = active.iter().find(|active| active.id == row.id);
         Snapshot {
             id: row.id.to_string(),
@@ -162,6 +206,10 @@ fn origin(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>)
         chunk_sectors: volume.line.chunk,
         sectors: volume.sectors,
         read_only: volume.is_read_only(),
+        space_unread: match space {
+            Space::Unread(why) => Some(why.clone()),
+            _ => None,
+        },
         snapshots: tree(rows)
             .into_iter()
             .map(|(row, _)| snapshot(row))
@@ -202,7 +250,7 @@ fn tree(rows: &[Row]) -> Vec<(&Row, &'static str)> {
 }
 
 /// An origin and its snapshots, for people.
-fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) -> String {
+fn table(volume: &Volume, rows: &[Row], active: &[&Active], space: &Space) -> String {
     let line = &volume.line;
     let text = format!(
         "{}  {}  origin {}  store {} ({}, chunks of {})\n",
@@ -217,7 +265,7 @@ fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) 
         return text + "  no snapshots\n";
     }
     let mut head = vec!["ID", "NAME", "MADE", "SIZE"];
-    if shares.is_some() {
+    if !matches!(space, Space::Left) {
         head.extend(["OWN", "SHARED"]);
     }
     head.push("STATE");
@@ -230,8 +278,8 @@ fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) 
             when::show(row.time),
             size::show_sectors(row.sectors),
         ];
-        if let Some(shares) = shares {
-            let share = shares.get(&row.id);
+        if !matches!(space, Space::Left) {
+            let share = space.shares().and_then(|shares| shares.get(&row.id));
             let show = |chunks: Option<u64>| {
                 chunks.map_or_else(|| "-".to_owned(), |n| size::show(bytes(volume, n)))
             };
@@ -241,7 +289,11 @@ fn table(volume: &Volume, rows: &[Row], active: &[&Active], shares: Shares<'_>) 
         line.push(active.map_or_else(|| "-".to_owned(), |active| state(active)));
         lines.push(line);
     }
-    text + &columns(&lines)
+    let note = match space {
+        Space::Unread(why) => format!("  no OWN and SHARED: {why}\n"),
+        _ => String::new(),
+    };
+    text + &columns(&lines) + &note
 }
 
 fn state(active: &Active) -> String {
@@ -258,7 +310,7 @@ fn state(active: &Active) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::online::line::OriginLine;
+    use crate::online::{line::OriginLine, space::Share};
 
     fn rows() -> Vec<Row> {
         let ids = ["1", "2.0", "3.0", "3.1", "3", "10"];
@@ -302,7 +354,7 @@ mod tests {
             origin: dev(1),
             id: SnapshotId::top(3),
         };
-        let text = table(&volume, &rows(), &[&active], None);
+        let text = table(&volume, &rows(), &[&active], &Space::Left);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
@@ -312,10 +364,10 @@ mod tests {
         assert_eq!(&lines[4][at..], "/dev/mapper/home-3, read-only, open");
         assert!(lines[4].contains(" three "));
         assert!(lines[2].ends_with("  -"));
-        assert!(table(&volume, &[], &[], None).ends_with("no snapshots\n"));
+        assert!(table(&volume, &[], &[], &Space::Left).ends_with("no snapshots\n"));
         let share = Share { own: 2, shared: 64 };
-        let shares = BTreeMap::from([(SnapshotId::top(3), share)]);
-        let text = table(&volume, &rows(), &[&active], Some(&shares));
+        let space = Space::Read(Shares::from([(SnapshotId::top(3), share)]));
+        let text = table(&volume, &rows(), &[&active], &space);
         let at = text
             .lines()
             .nth(1)
@@ -323,9 +375,17 @@ mod tests {
             .unwrap();
         let line = text.lines().nth(4).unwrap();
         assert_eq!(&line[at..at + 13], "32 KiB  1 MiB");
-        let json = serde_json::to_value(origin(&volume, &rows(), &[&active], None)).unwrap();
+        let json = serde_json::to_value(origin(&volume, &rows(), &[&active], &space)).unwrap();
         assert_eq!(json["snapshots"][2]["device"], "/dev/mapper/home-3");
         assert_eq!(json["snapshots"][3]["parent"], "3");
+        assert_eq!(json["snapshots"][2]["own_bytes"], 32768);
         assert_eq!(json["snapshots"][0].get("device"), None);
+        assert_eq!(json.get("space_unread"), None);
+        let space = Space::Unread("not now".into());
+        let text = table(&volume, &rows(), &[&active], &space);
+        assert!(text.contains(" OWN ") && text.ends_with("  no OWN and SHARED: not now\n"));
+        let json = serde_json::to_value(origin(&volume, &rows(), &[], &space)).unwrap();
+        assert_eq!(json["space_unread"], "not now");
+        assert_eq!(json["snapshots"][2].get("own_bytes"), None);
     }
 }

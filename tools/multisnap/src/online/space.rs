@@ -8,8 +8,15 @@ use crate::{
     failure::Failure,
     table::{Runs, Table},
 };
-use multisnap_store::image::{Image, Part, Scope, SnapshotId, Value};
-use std::{collections::BTreeMap, path::Path, thread::sleep, time::Duration};
+use multisnap_store::image::{Device, Image, Page, Part, Scope, SnapshotId, Value};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// What a snapshot has of the store, in chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,34 +27,59 @@ pub struct Share {
     pub shared: u64,
 }
 
-/// How often it is tried to read a store that changes meanwhile.
+/// What each snapshot of an origin has.
+pub type Shares = BTreeMap<SnapshotId, Share>;
+
+/// How often it is tried to read a store that changes meanwhile, if there is no end to the time.
 const TRIES: u32 = 5;
 
-/// What each snapshot of a loaded origin has. It is read from the store's metadata, and is about a
-/// second old.
-pub fn read(volume: &Volume) -> Result<BTreeMap<SnapshotId, Share>, Failure> {
+/// How long is waited for it to change less.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What has come of one try.
+enum Tried {
+    Whole(Shares),
+    /// What was read does not fit together.
+    Torn,
+    /// The time was over before all was read.
+    Late,
+}
+
+/// What each snapshot of a loaded origin has; `None` if that is not read when `end` has come. It is
+/// read from the store's metadata, and is about a second old.
+pub fn read(volume: &Volume, end: Option<Instant>) -> Result<Option<Shares>, Failure> {
     let path = path_of(volume.line.store);
     let path = Path::new(&path);
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_read(path) {
-            Ok(Some(shares)) => return Ok(shares),
-            Err(failure) if tries >= TRIES => return Err(failure),
-            Ok(None) if tries >= TRIES => {
+        let last = match end {
+            Some(end) => Instant::now() + PAUSE >= end,
+            None => tries >= TRIES,
+        };
+        match try_read(path, end) {
+            Ok(Tried::Whole(shares)) => return Ok(Some(shares)),
+            Ok(Tried::Late) => return Ok(None),
+            Err(failure) if last => return Err(failure),
+            Ok(Tried::Torn) if last => {
                 let then = "try again when there is less to do, or see: multisnap check";
                 let what = "cannot be read while it is changed so fast";
                 return Err(Failure::new(path, what, then));
             }
-            _ => sleep(Duration::from_millis(200)),
+            _ => sleep(PAUSE),
         }
     }
 }
 
-/// Nothing if what was read does not fit together.
-fn try_read(path: &Path) -> Result<Option<BTreeMap<SnapshotId, Share>>, Failure> {
-    let (_, device) = Disk::open(path, For::Live)?.shared();
-    let mut image = Image::open(&device).map_err(|e| Failure::refused(path, &e))?;
+fn try_read(path: &Path, end: Option<Instant>) -> Result<Tried, Failure> {
+    let late = || end.is_some_and(|end| Instant::now() >= end);
+    let disk = Disk::open(path, For::Live)?;
+    let device: Arc<dyn Device> = Arc::new(Timed { disk, end });
+    let mut image = match Image::open(&device) {
+        Ok(image) => image,
+        Err(_) if late() => return Ok(Tried::Late),
+        Err(e) => return Err(Failure::refused(path, &e)),
+    };
     let table = Table::read(&mut image);
     let mut tally = Tally::new(&table);
     let mut whole = table.gone.is_empty();
@@ -63,7 +95,38 @@ fn try_read(path: &Path) -> Result<Option<BTreeMap<SnapshotId, Share>>, Failure>
         }
         whole
     });
-    Ok(whole.then(|| tally.shares()))
+    Ok(match whole {
+        true => Tried::Whole(tally.shares()),
+        false if late() => Tried::Late,
+        false => Tried::Torn,
+    })
+}
+
+/// A device of which nothing is read any more when the time is over.
+struct Timed {
+    disk: Disk,
+    end: Option<Instant>,
+}
+
+impl Device for Timed {
+    fn blocks(&self) -> u64 {
+        self.disk.blocks()
+    }
+
+    fn read(&self, nr: u64, pages: &mut [Page]) -> io::Result<()> {
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.disk.read(nr, pages)
+    }
+
+    fn write(&self, nr: u64, pages: &[Page]) -> io::Result<()> {
+        self.disk.write(nr, pages)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
 }
 
 /// Adds up records, which come in the order of their chunks.
@@ -121,7 +184,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn shares(mut self) -> BTreeMap<SnapshotId, Share> {
+    fn shares(mut self) -> Shares {
         self.end_chunk();
         let mut now = 0i64;
         let both = self.own.iter().zip(&self.steps);
