@@ -72,7 +72,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let table = volume.line.target(sectors);
     let swap = Swap::begin(&at.control, name, Duration::from_secs(args.timeout));
     let live = swap.to(&[table]);
-    // It is suspended if the new table could not be started.
+    // It is suspended if the new table could not be started, as when the store cannot record it. With
+    // the old one it goes on; nobody has used what is behind that.
+    if live.is_err() && swap.is_suspended() {
+        let _ = swap.to(&[volume.line.target(volume.sectors)]);
+    }
     let stuck = swap.settle();
     drop(swap);
     if let Some(stuck) = stuck {
