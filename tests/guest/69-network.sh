@@ -6,7 +6,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./document.sh
-plan 65
+plan 73
 
 end_network() {
 	local rc=$?
@@ -53,6 +53,8 @@ quiet() {
 }
 no_server() { ! pgrep -x nbd-server; }
 server_dies() { pkill -9 -x nbd-server; within 30 no_server; }
+# restarted: the server ends in good order, with all its connections, and there is a new one.
+restarted() { pkill -TERM -x nbd-server && within 30 no_server && serve; }
 # What each connection has is a process of its own.
 hang() { pkill -STOP -x nbd-server; }
 go_on() { pkill -CONT -x nbd-server; }
@@ -131,6 +133,12 @@ ok "there is no new connection on a device that is in use (status $rc)" test $rc
 at=$(written)
 guide again
 ok "the writes go on where they were" within 60 beyond "$at"
+ok "the server is restarted" restarted
+sleep 1
+at=$(written)
+ok "which cuts the link, so that writes wait" stands 3
+guide again
+ok "they go on with the new server" within 60 beyond "$at"
 end_load "none has failed, and all were read back"
 is "the mode is rw, and nothing is lost" "$(ms_status home mode) $(lost) $(ms_status home read_errors)" "rw 0 0"
 is "a second snapshot" "$(multisnap snapshot home)" 2
@@ -192,6 +200,12 @@ serve
 at=$(written)
 guide again
 ok "and goes on when it is back" within 60 beyond "$at"
+ok "the server is restarted" restarted
+sleep 1
+at=$(written)
+ok "what needs the store waits again" stands 3
+guide again
+ok "and goes on with the new server" within 60 beyond "$at"
 end_load "no write has failed, and all were read back"
 is "the mode is rw, and nothing is lost" "$(ms_status home mode) $(lost)" "rw 0"
 multisnap activate home 1 > /dev/null
