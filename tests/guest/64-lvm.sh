@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 109
+plan 112
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -140,6 +140,19 @@ is "the snapshots exist" "$(ms_status vg-home ids)" 1-2
 multisnap activate vg-home 1 --device vg-before > /dev/null
 fails_with "what they shared is lost" EIO dd if=/dev/mapper/vg-before of=/tmp/out bs=4k iflag=direct skip=20000 count=1
 multisnap deactivate vg-home
+# The command itself lies on the volume, as on one that the system runs from, and none of its pages is
+# in memory.
+cp "$(command -v multisnap)" /mnt/home/
+# from_there <word>...: runs it.
+from_there() {
+	sync
+	echo 3 > /proc/sys/vm/drop_caches
+	timeout 120 /mnt/home/multisnap "$@" 2>&1
+}
+ok "out it is again, by a command that lies there" from_there out vg-home --lose-snapshots
+is "with its own table" "$(state vg-home)" "linear Active:Live"
+is "and in" "$(from_there under /dev/vg/home /dev/vg/home-msstore)" \
+	"/dev/mapper/vg-home is under multisnapshot: make snapshots of it with multisnap snapshot vg-home"
 is "a snapshot of now" "$(multisnap snapshot vg-home --name now)" 3
 write_file
 mount -o ro,noload "$(multisnap activate vg-home now)" /mnt/snap
