@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 56
+plan 59
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -130,6 +130,18 @@ dmsetup resume sd
 dmsetup remove slowsd
 ok "no other process is left" bash -c '! pgrep -x multisnap'
 ok "the first snapshot is right" check_pattern /dev/mapper/slow-1 0 512 1
+
+# --- two commands at once -----------------------------------------------------
+
+stuck
+begin --timeout 600
+multisnap snapshot slow --timeout 600 > /tmp/second 2>&1 &
+second=$!
+sleep 1
+is "a second command waits for the first" "$(ms_status slow pending) $(kill -0 $second && echo there)" "3 there"
+go "the write ends when it can"
+wait $cut $second
+is "then both have made a snapshot" "$(cat /tmp/out /tmp/err /tmp/second | xargs)" "3 4"
 
 # --- a file system ------------------------------------------------------------
 
