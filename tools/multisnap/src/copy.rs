@@ -86,10 +86,7 @@ impl Output {
         let made = !path.exists();
         let disk = if made {
             let blocks = size.div_ceil(PAGE_BYTES as u64);
-            Disk::create(path, blocks.saturating_mul(PAGE_BYTES as u64)).inspect_err(|_| {
-                // It may be there, but not of that size.
-                let _ = std::fs::remove_file(path);
-            })?
+            Disk::create(path, blocks.saturating_mul(PAGE_BYTES as u64))?
         } else {
             Disk::open(path, For::Output)?
         };

@@ -4,10 +4,14 @@
 
 use crate::failure::Failure;
 use multisnap_store::image::{bytes, bytes_mut, Device, Page, PAGE_BYTES};
+use rustix::{
+    fs::{flock, FlockOperation},
+    io::Errno,
+};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -60,6 +64,9 @@ impl Disk {
             .custom_flags(flags)
             .open(path)
             .map_err(|e| refused(path, &e, what_for))?;
+        if !direct {
+            lock(&file, path, what_for)?;
+        }
         let end = file.seek(SeekFrom::End(0));
         let len = end.map_err(|e| Failure::io(path, "cannot be read", &e))?;
         Ok(Self {
@@ -72,13 +79,21 @@ impl Disk {
 
     /// Makes a file of `len` bytes, where none is.
     pub fn create(path: &Path, len: u64) -> Result<Self, Failure> {
-        let file = OpenOptions::new()
+        let made = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
-            .open(path)
-            .and_then(|file| file.set_len(len).map(|()| file))
-            .map_err(|e| Failure::io(path, "cannot be made", &e))?;
+            .open(path);
+        let file = made.map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => in_use_by_another(path),
+            _ => Failure::io(path, "cannot be made", &e),
+        })?;
+        lock(&file, path, For::Output)?;
+        file.set_len(len).map_err(|e| {
+            // It is there, but not of that size.
+            let _ = std::fs::remove_file(path);
+            Failure::io(path, "cannot be made", &e)
+        })?;
         Ok(Self {
             file,
             path: path.to_path_buf(),
@@ -104,17 +119,54 @@ impl Disk {
     }
 }
 
+/// Whether two paths lead to one file or device.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    let (Ok(a), Ok(b)) = (std::fs::metadata(a), std::fs::metadata(b)) else {
+        return false;
+    };
+    if a.file_type().is_block_device() && b.file_type().is_block_device() {
+        return a.rdev() == b.rdev();
+    }
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
 fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {
     if e.raw_os_error() != Some(libc::EBUSY) {
         return Failure::io(path, "cannot be opened", e);
     }
     let then = match what_for {
-        For::Output => "unmount it, or remove what is on it: dmsetup ls --tree",
+        For::Output => {
+            "unmount it, remove what is on it (dmsetup ls --tree), or wait for another multisnap"
+        }
         _ => {
-            "remove the origin first (dmsetup ls --tree); check, dump, cat and map also take --live"
+            "remove the origin first (dmsetup ls --tree), or wait for another multisnap; check, dump, \
+             cat and map also take --live"
         }
     };
     Failure::new(path, "is in use", then)
+}
+
+/// Keeps others from a file while it is written, and who writes it from one that is read. Devices are
+/// opened so that only one has them.
+fn lock(file: &File, path: &Path, what_for: For) -> Result<(), Failure> {
+    let how = match what_for {
+        For::Live => return Ok(()),
+        For::Store => FlockOperation::NonBlockingLockShared,
+        For::Output => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(file, how) {
+        Err(Errno::WOULDBLOCK) => Err(in_use_by_another(path)),
+        // Not every file system has locks.
+        _ => Ok(()),
+    }
+}
+
+fn in_use_by_another(path: &Path) -> Failure {
+    let then = format!(
+        "wait until that has ended; see which one it is: fuser -v {}",
+        path.display()
+    );
+    Failure::new(path, "is in use by another multisnap", then)
 }
 
 /// Byte where block `nr` begins.

@@ -8,7 +8,7 @@
 use crate::{
     check_report::Damage,
     copy::{Copier, Output},
-    device::{Disk, For},
+    device::{self, Disk, For},
     failure::{Code, Failure},
     losses::Losses,
     out,
@@ -43,6 +43,14 @@ pub struct Args {
 
 /// Saves what can be saved.
 pub fn run(args: &Args) -> Result<Code, Failure> {
+    if device::is_same(&args.store, &args.out) {
+        let what = "is the store itself, which is never written";
+        return Err(Failure::new(
+            &args.out,
+            what,
+            "say an empty device, or a new file",
+        ));
+    }
     let (from, device) = Disk::open(&args.store, For::Store)?.shared();
     let opened = Image::open_damaged(&device);
     let (mut image, faults) = opened.map_err(|e| match e {

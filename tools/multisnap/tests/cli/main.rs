@@ -8,5 +8,6 @@ mod fixture;
 mod flips;
 mod history;
 mod images;
+mod lock;
 mod round;
 mod usage;

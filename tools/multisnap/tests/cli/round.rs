@@ -177,7 +177,7 @@ fn what_is_there_is_not_written_over() {
     let run = multisnap(&["restore", &dump, &store, "--data", &store]).ends(2);
     assert!(run.err.contains("is not empty"), "{}", run.err);
     let run = multisnap(&["repair", &store, &store]).ends(2);
-    assert!(run.err.contains("is not empty"), "{}", run.err);
+    assert!(run.err.contains("is the store itself"), "{}", run.err);
     assert!(std::fs::read(world.store()).unwrap() == before);
     let other = world.folder.path("other").display().to_string();
     let mut data = vec![0; 1 << 20];
