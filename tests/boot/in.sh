@@ -1,12 +1,13 @@
 #!/bin/bash
 # What the system itself says of its start; the second time it also knows of the first, and the
-# third is one with multisnap=off.
+# third is one with multisnap=off; in the fourth the root file system is put under while it is in use.
 export PATH=/usr/sbin:/usr/bin
 cd /usr/local/lib/boot-test || exit
 . ./lib.sh
 stage=1
 [ ! -e stage ] || stage=2
 ! grep -qw multisnap=off /proc/cmdline || stage=off
+! grep -qw root=/dev/mapper/plain /proc/cmdline || stage=under
 # Whoever wrote before may not have ended his line.
 say() { printf '\n%s\n' "$*" > /dev/console; }
 [ "$stage" = 2 ] || say "guest: start"
@@ -95,9 +96,72 @@ tests_off() {
 	is "and so is /lv's by label" "$(dev_of /dev/disk/by-label/lv)" "$(dev_of /dev/mapper/vg-data)"
 }
 
-if [ "$stage" = off ]; then
+# The device that the system itself runs from: nothing that is called lies in memory, and somebody
+# writes all the time.
+tests_under() {
+	local store=/dev/disk/by-id/virtio-spare writer id
+	echo "1..20"
+	is "the root file system is on a plain mapped device" "$(source_of /) $(kind)" "/dev/mapper/plain linear"
+	touch /var/tmp/writes
+	write_on &
+	writer=$!
+	for id in 1 2; do
+		forget_pages
+		ok "it is put under while the system runs from it" timeout 120 multisnap under /dev/mapper/plain $store \
+			"$([ "$id" = 1 ] && echo --create || echo --lose-snapshots)"
+		is "and is live" "$(kind) $(state)" "multisnapshot Active:Live"
+		echo "before $id" > /etc/under
+		forget_pages
+		is "a snapshot is cut" "$(timeout 120 multisnap snapshot plain)" $id
+		echo after > /etc/under
+		mount -o ro,noload "$(multisnap activate plain $id --read-only)" /mnt
+		is "which has what was there" "$(cat /mnt/etc/under)" "before $id"
+		umount /mnt
+		[ "$id" = 1 ] || break
+		forget_pages
+		ok "it is taken out" timeout 120 multisnap out plain --lose-snapshots
+		is "and is as it was" "$(kind) $(state) $(dmsetup ls | grep -c msorigin)" "linear Active:Live 0"
+	done
+	forget_pages
+	ok "a grow is nothing" timeout 120 multisnap grow plain
+	is "the root file system is on the same device" "$(source_of /)" /dev/mapper/plain
+	is "which has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
+	id=$(cat /var/tmp/written)
+	ok "what is written all the time goes on" within_10 goes_beyond "$id"
+	rm /var/tmp/writes
+	wait "$writer"
+	is "and has met no error" "$?" 0
+	is "nor has the file system" "$(journalctl -k -b --no-pager | grep -cE 'EXT4-fs (error|warning)|Buffer I/O error|blocked for more than')" 0
+	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
+	is "no unit failed" "$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" ""
+	is "and systemd is as it should be" "$(systemctl is-active -- -.mount)" active
+}
+kind() { dmsetup table plain | cut -d ' ' -f 3; }
+state() { dmsetup info -c --noheadings -o suspended,tables_loaded plain; }
+forget_pages() { sync; echo 3 > /proc/sys/vm/drop_caches; }
+write_on() {
+	local n=0
+	while [ -e /var/tmp/writes ]; do
+		n=$((n + 1))
+		echo $n > /var/tmp/written && sync /var/tmp/written || return
+		sleep 0.1
+	done
+}
+goes_beyond() { [ "$(cat /var/tmp/written)" -gt "$1" ]; }
+within_10() {
+	local end=$((SECONDS + 10))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.2
+	done
+}
+
+if [ "$stage" = off ] || [ "$stage" = under ]; then
 	rm -f tap-* journal-*
-	tests_off > tap-off 2>&1
+	case $stage in
+	off) tests_off ;;
+	under) tests_under ;;
+	esac > tap-$stage 2>&1
 else
 	tests > tap-$stage 2>&1
 fi
