@@ -23,11 +23,24 @@ use super::{
 pub(super) use ahead::Ahead;
 use kernel::prelude::*;
 
-/// Entries of the map that one step of the sweep looks at.
+/// Chunks that one step of the sweep changes at most.
 const SWEEP_CHUNKS: usize = 64;
+
+/// Leaves without such a chunk that it looks through: each may have to be read.
+const SWEEP_LEAVES: usize = 4;
 
 /// Records that a trim may change at once, when space is not short.
 const TRIM_MAX: usize = 64;
+
+/// What was seen in a leaf.
+pub(super) enum Seen {
+    /// The first such chunk.
+    Chunk(u64),
+    /// None; the next leaf begins with this key.
+    Next([u64; 2]),
+    /// None, and it is the last leaf.
+    End,
+}
 
 /// What the types of stores do each in its own way: which ids have which content of a chunk.
 ///
@@ -73,8 +86,9 @@ pub(super) trait Exceptions: Send + Sized {
     /// Whether a write to `id` is for some of `ids` as well.
     fn overlap<B: Blocks>(&self, base: &Base<B>, ids: Descriptor, id: SnapId) -> bool;
 
-    /// The first chunk from `chunk` on that has a record.
-    fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>>;
+    /// Looks through a leaf of their tree, from the key `from` on, for a chunk that
+    /// [`plan_trim`](Self::plan_trim) would change.
+    fn look_for_trim<B: Blocks>(&self, base: &mut Base<B>, from: [u64; 2]) -> Result<Seen>;
 
     // --- changes -----------------------------------------------------------------------------
 
@@ -504,23 +518,35 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             // The last sweep left more to remove than fits into one record.
             return self.base.swept(pass - 1);
         }
-        let mut progress = false;
-        for _ in 0..SWEEP_CHUNKS {
-            let at = self.base.sweep_chunk;
-            let next = self.exceptions.chunk_from(&mut self.base.meta, at)?;
-            let Some(chunk) = next else {
-                return self.end_sweep(pass);
+        let (mut progress, mut chunks, mut leaves) = (false, 0, 0);
+        let begin = self.base.sweep_chunk;
+        let mut from = [begin, 0];
+        // Where the next step goes on is a chunk, so that one with many leaves is seen in one.
+        while chunks < SWEEP_CHUNKS && (leaves < SWEEP_LEAVES || from[0] == begin) {
+            let chunk = match self.exceptions.look_for_trim(&mut self.base, from)? {
+                Seen::Chunk(chunk) => chunk,
+                Seen::Next(next) => {
+                    leaves += 1;
+                    from = next;
+                    self.base.sweep_chunk = next[0];
+                    continue;
+                }
+                Seen::End => return self.end_sweep(pass),
             };
+            self.base.sweep_chunk = chunk;
+            chunks += 1;
             let changed = match self.trim(chunk) {
                 Err(EAGAIN) if progress => break,
                 other => other?,
             };
             progress |= changed;
+            from = [chunk, 0];
             if !self.exceptions.edit().more() {
                 match chunk.checked_add(1) {
-                    Some(next) => self.base.sweep_chunk = next,
+                    Some(next) => from = [next, 0],
                     None => return self.end_sweep(pass),
                 }
+                self.base.sweep_chunk = from[0];
             }
             if changed && !self.has_room(1) {
                 // What was done is to be logged before more is.

@@ -66,6 +66,38 @@ fn metadata_takes_single_chunks() {
 
 for_both!(deletion_gives_back_what_nobody_needs);
 
+/// The oldest of many goes: only what it alone had is touched.
+#[test]
+fn a_sweep_changes_no_record_that_stays() {
+    let mut rig = Rig::new(StoreType::Btree, 2000, 8, 600);
+    let oldest = rig.create(None, b"").unwrap();
+    for chunk in 0..10 {
+        rig.write_origin(chunk);
+    }
+    rig.create(None, b"").unwrap();
+    for chunk in 10..600 {
+        rig.write_origin(chunk);
+    }
+    rig.delete(oldest);
+    rig.commit();
+    rig.pass();
+    let before = rig.store.space();
+    let mut changes = 0;
+    loop {
+        let more = rig.store.sweep_step().unwrap();
+        changes += u32::from(rig.store.has_unsealed());
+        rig.commit();
+        if !more {
+            break;
+        }
+    }
+    // The records of ten chunks, and that the sweep is at its end.
+    assert_eq!(changes, 2);
+    assert_eq!(before.used_chunks - rig.store.space().used_chunks, 10);
+    rig.check();
+    audit_swept(&mut *rig.store, 600);
+}
+
 /// What was deleted comes back when the sweep is through, but for what a live id needs: no
 /// chunk more is in use than the live ids can be seen to hold.
 fn deletion_gives_back_what_nobody_needs(of: StoreType) {

@@ -80,10 +80,4 @@ impl Map {
         }
         Ok(())
     }
-
-    /// The first chunk from `chunk` on that has a record.
-    pub(super) fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>> {
-        let entry = self.tree.at_or_after(m, &[chunk, 0])?;
-        Ok(entry.map(|entry| entry[0]))
-    }
 }

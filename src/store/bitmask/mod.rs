@@ -12,7 +12,7 @@ mod map;
 use super::{
     base::Base,
     blocks::Blocks,
-    both::{Ahead, Exceptions},
+    both::{Ahead, Exceptions, Seen},
     data_space::DataSpace,
     edit::Edit,
     format::{self, RecordKind, BITS},
@@ -198,8 +198,16 @@ impl Exceptions for Masks {
         live_of(&base.snaps, ids) & base.snaps.bits().of(id) != 0
     }
 
-    fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>> {
-        self.map.chunk_from(m, chunk)
+    /// Those with a bit of a snapshot that is not live.
+    fn look_for_trim<B: Blocks>(&self, base: &mut Base<B>, from: [u64; 2]) -> Result<Seen> {
+        let Base { meta, snaps, .. } = base;
+        let dead = !snaps.bits().live();
+        let mut found = None;
+        let next = self.map.tree.leaf_from(meta, &from, |[chunk, _, mask]| {
+            found = (mask & dead != 0).then_some(chunk);
+            found.is_none()
+        })?;
+        Ok(found.map_or(next.map_or(Seen::End, Seen::Next), Seen::Chunk))
     }
 
     fn plan_set<B: Blocks>(

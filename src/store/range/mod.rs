@@ -10,7 +10,7 @@ mod plan;
 use super::{
     base::Base,
     blocks::Blocks,
-    both::{Ahead, Exceptions},
+    both::{Ahead, Exceptions, Seen},
     data_space::DataSpace,
     edit::Edit,
     format::{self, RecordKind},
@@ -122,8 +122,17 @@ impl Exceptions for Ranges {
         span.a <= ids.b && ids.a <= span.b
     }
 
-    fn chunk_from<B: Blocks>(&self, m: &mut Meta<B>, chunk: u64) -> Result<Option<u64>> {
-        self.map.chunk_from(m, chunk)
+    /// Those with a record that no live id is in. Ids at its ends that are not live any more do no
+    /// harm, as none comes again: to take them out would change nearly all records when the oldest
+    /// snapshot goes.
+    fn look_for_trim<B: Blocks>(&self, base: &mut Base<B>, from: [u64; 2]) -> Result<Seen> {
+        let Base { meta, snaps, .. } = base;
+        let mut found = None;
+        let next = self.map.tree.leaf_from(meta, &from, |[chunk, lo, hi, _]| {
+            found = snaps.trim(lo, hi).is_none().then_some(chunk);
+            found.is_none()
+        })?;
+        Ok(found.map_or(next.map_or(Seen::End, Seen::Next), Seen::Chunk))
     }
 
     fn plan_set<B: Blocks>(
