@@ -37,8 +37,8 @@ impl Cut {
         let mut open: Vec<_> = WINDOWS
             .iter()
             .filter(|(_, name)| only.is_none_or(|only| name.starts_with(only)))
-            .map(|(window, _)| (*window, windows.positions(*window)))
-            .filter(|(_, positions)| !positions.is_empty())
+            .map(|(window, _)| (*window, windows.stretches(*window)))
+            .filter(|(_, stretches)| !stretches.is_empty())
             .collect();
         rng.shuffle(&mut open);
         let anywhere = if only.is_none() || open.is_empty() {
@@ -49,9 +49,11 @@ impl Cut {
         let mut cuts = VecDeque::new();
         for n in 0..count {
             let (position, worst) = match open.get(n % (open.len() + anywhere)) {
-                Some((window, positions)) => {
+                Some((window, stretches)) => {
                     let worst = worst(*window).filter(|_| rng.u32(..3) > 0);
-                    (positions[rng.usize(..positions.len())], worst)
+                    // Each stretch alike, however long it is.
+                    let stretch = stretches[rng.usize(..stretches.len())].clone();
+                    (rng.usize(stretch), worst)
                 }
                 None => (rng.usize(..=tape.len()), None),
             };
@@ -94,10 +96,12 @@ impl Cut {
 fn worst(window: Window) -> Option<[Keep; 2]> {
     match window {
         Window::LogFlying | Window::LogCached => Some([Keep::All, Keep::Metadata]),
-        Window::OriginFlying | Window::OriginCached => Some([Keep::All, Keep::Nothing]),
+        Window::OriginFlying | Window::OriginCached | Window::Released => {
+            Some([Keep::All, Keep::Nothing])
+        }
         Window::Nodes | Window::Checkpoint => Some([Keep::All, Keep::Newest(1)]),
         Window::CreateLog | Window::CreateDone => Some([Keep::Nothing, Keep::All]),
-        Window::DeleteDone => Some([Keep::All, Keep::Nothing]),
+        Window::Synced | Window::DeleteDone => Some([Keep::All, Keep::Nothing]),
         _ => None,
     }
 }

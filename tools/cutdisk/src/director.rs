@@ -216,7 +216,8 @@ impl Director {
         disks.insert(content);
         let sectors = disks.content[Disk::Origin as usize].len() / SECTOR;
         let bases = Bases::new(&tape, sectors, self.round, &self.given);
-        let windows = Windows::new(&tape, self.round);
+        let chunk = self.task_round(0).chunk;
+        let windows = Windows::new(&tape, self.round, chunk);
         let cuts = Cut::choose(
             self.options.cuts,
             self.made,

@@ -59,6 +59,10 @@ pub enum Note {
     Restarting,
     /// They are there again.
     Restarted,
+    /// From now on only the thread that gives commands writes and flushes.
+    Silent,
+    /// And now all do again.
+    Loud,
     /// The workload is over.
     End,
     /// A cut has been loaded: the origin's status line.

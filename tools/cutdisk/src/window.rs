@@ -4,11 +4,15 @@
 //! a run that proves nothing is seen.
 
 use crate::{
+    model::ORIGIN,
     note::Note,
     sector::{self, SECTOR},
     tape::{Disk, Event, Kind, Tape},
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 macro_rules! windows {
     ($($name:ident $text:literal),* $(,)?) => {
@@ -29,15 +33,17 @@ windows! {
     LogCached "log write: there, not flushed",
     OriginFlying "origin write on its way",
     OriginCached "origin writes there, not flushed",
+    Released "released: a chunk's first origin write since a create, on its way",
+    Synced "synced: a snapshot's flush told in silence, and no log write is durable since",
     Nodes "checkpoint: its nodes",
     Checkpoint "checkpoint: its block",
     CheckpointAndLog "checkpoint and log write together",
     CreateFlush "create: flush of the origin",
     CreateLog "create: its record",
-    CreateDone "after a create, before the origin is flushed again",
+    CreateDone "created: told, the origin not flushed since",
     SubCreate "create of a snapshot's snapshot",
     Delete "delete",
-    DeleteDone "after a delete, before the store is flushed again",
+    DeleteDone "deleted: told, and no log write is durable since",
     Restart "unload and load",
     Full "store full",
     Wrapped "after a log wrap",
@@ -77,12 +83,15 @@ impl Cache {
 }
 
 /// The windows that are open at each position of a tape.
-pub struct Windows(Vec<u32>);
+pub struct Windows(Vec<u64>);
 
 impl Windows {
     /// Finds them.
-    pub fn new(tape: &Tape, round: u64) -> Self {
-        let mut state = State::default();
+    pub fn new(tape: &Tape, round: u64, chunk: u64) -> Self {
+        let mut state = State {
+            chunk: chunk as usize * SECTOR,
+            ..State::default()
+        };
         let mut all = vec![0];
         for event in &tape.events {
             state.see(event, round);
@@ -91,16 +100,23 @@ impl Windows {
         Windows(all)
     }
 
-    /// Positions at which a window is open.
-    pub fn positions(&self, window: Window) -> Vec<usize> {
-        let all = self.0.iter().enumerate();
-        all.filter(|(_, open)| **open & (1 << window as u32) != 0)
-            .map(|(position, _)| position)
-            .collect()
+    /// The stretches of positions at which a window is open.
+    pub fn stretches(&self, window: Window) -> Vec<Range<usize>> {
+        let mut all = Vec::<Range<usize>>::new();
+        for (position, open) in self.0.iter().enumerate() {
+            if open & (1 << window as u32) == 0 {
+                continue;
+            }
+            match all.last_mut() {
+                Some(last) if last.end == position => last.end += 1,
+                _ => all.push(position..position + 1),
+            }
+        }
+        all
     }
 
     /// The windows that are open at a position, a bit for each.
-    pub fn at(&self, position: usize) -> u32 {
+    pub fn at(&self, position: usize) -> u64 {
         self.0.get(position).copied().unwrap_or_default()
     }
 }
@@ -108,10 +124,22 @@ impl Windows {
 #[derive(Default)]
 struct State {
     caches: [Cache; 2],
+    /// Bytes of a chunk.
+    chunk: usize,
+    /// Chunks of the origin that were written since the last snapshot of it was cut.
+    touched: HashSet<usize>,
+    /// The first writes to them that have not ended.
+    released: HashSet<u64>,
+    /// Nobody but the thread that gives commands writes or flushes.
+    silent: bool,
+    /// A snapshot was flushed meanwhile.
+    synced: bool,
+    /// A log write has begun since one was flushed or deleted.
+    logged: bool,
     /// Snapshots of the origin, and of snapshots, that are being created.
     creating: Option<bool>,
     deleting: bool,
-    /// A create, or a delete, has ended, and its disk was not flushed since.
+    /// A create has ended, and the origin was not flushed since; or a delete, and no log write.
     created: bool,
     deleted: bool,
     restarting: bool,
@@ -139,7 +167,18 @@ impl State {
                 };
                 self.caches[*disk as usize].flying.insert(*request, kind);
                 match (disk, kind) {
-                    (Disk::Store, Kind::Log) => self.wrapped |= !self.log.insert(*at),
+                    (Disk::Origin, _) => {
+                        let last = (at + data.len() - 1) / self.chunk;
+                        for chunk in at / self.chunk..=last {
+                            if self.touched.insert(chunk) {
+                                self.released.insert(*request);
+                            }
+                        }
+                    }
+                    (Disk::Store, Kind::Log) => {
+                        self.wrapped |= !self.log.insert(*at);
+                        self.logged = true;
+                    }
                     (Disk::Store, Kind::Data) => {
                         if let Some(of) = sector::place(&data[..SECTOR], round) {
                             let before = self.holds.insert(*at, of);
@@ -153,36 +192,52 @@ impl State {
                 let cache = &mut self.caches[*disk as usize];
                 match disk {
                     Disk::Origin => self.created = false,
-                    Disk::Store => self.deleted = false,
+                    Disk::Store => (),
                 }
                 let covered = cache.ended.iter().map(|(write, _)| *write).collect();
                 cache.flushes.insert(*request, covered);
             }
-            Event::End { request } => self.caches.iter_mut().for_each(|c| c.end(*request)),
+            Event::End { request } => {
+                self.caches.iter_mut().for_each(|c| c.end(*request));
+                self.released.remove(request);
+                let store = &self.caches[Disk::Store as usize];
+                if self.logged && !store.flying(Kind::Log) && !store.cached(Kind::Log) {
+                    (self.deleted, self.synced) = (false, false);
+                }
+            }
             Event::Note(note) => match note {
                 Note::Creating { parent, .. } => self.creating = Some(parent.is_some()),
-                Note::Cut { .. } => self.created = self.creating == Some(false),
+                Note::Cut { .. } if self.creating == Some(false) => {
+                    self.created = true;
+                    self.touched.clear();
+                }
                 Note::Created { .. } | Note::NotCreated { .. } => self.creating = None,
                 Note::Deleting { .. } => self.deleting = true,
                 Note::Deleted { .. } => {
                     (self.deleting, self.deleted, self.full) = (false, true, false);
+                    self.logged = false;
                 }
                 Note::Restarting => self.restarting = true,
                 Note::Restarted => self.restarting = false,
                 Note::Full => self.full = true,
+                Note::Silent => self.silent = true,
+                Note::Loud => (self.silent, self.synced) = (false, false),
+                Note::Durable { volume, .. } if self.silent && *volume != ORIGIN => {
+                    (self.synced, self.logged) = (true, false);
+                }
                 _ => (),
             },
         }
     }
 
-    fn open(&self) -> u32 {
+    fn open(&self) -> u64 {
         let [origin, store] = &self.caches;
         let log = store.flying(Kind::Log) || store.cached(Kind::Log);
         let nodes = store.flying(Kind::Node) || store.cached(Kind::Node);
         let checkpoint = store.flying(Kind::Checkpoint) || store.cached(Kind::Checkpoint);
         let data = store.cached(Kind::Data);
         let mut open = 0;
-        let mut set = |window, yes: bool| open |= u32::from(yes) << window as u32;
+        let mut set = |window, yes: bool| open |= u64::from(yes) << window as u32;
         set(Window::Copying, store.flying(Kind::Data));
         set(Window::Copied, data && !log && store.flushes.is_empty());
         set(Window::Preflush, data && !log && !store.flushes.is_empty());
@@ -190,6 +245,8 @@ impl State {
         set(Window::LogCached, store.cached(Kind::Log));
         set(Window::OriginFlying, origin.flying(Kind::Data));
         set(Window::OriginCached, origin.cached(Kind::Data));
+        set(Window::Released, !self.released.is_empty());
+        set(Window::Synced, self.synced);
         set(Window::Nodes, nodes);
         set(Window::Checkpoint, checkpoint);
         set(Window::CheckpointAndLog, (nodes || checkpoint) && log);
@@ -244,13 +301,54 @@ mod tests {
             end(4),
             write(5, log),
         ];
-        let windows = Windows::new(&tape, 1);
-        assert_eq!(windows.positions(Window::Copying), [1]);
-        assert_eq!(windows.positions(Window::Copied), [2]);
-        assert_eq!(windows.positions(Window::Preflush), [3]);
-        assert_eq!(windows.positions(Window::LogFlying), [5, 9]);
-        assert_eq!(windows.positions(Window::LogCached), [6, 7]);
-        assert_eq!(windows.positions(Window::Wrapped), [9]);
+        let windows = Windows::new(&tape, 1, 8);
+        let stretches = |window| windows.stretches(window);
+        assert_eq!(stretches(Window::Copying), [1..2]);
+        assert_eq!(stretches(Window::Copied), [2..3]);
+        assert_eq!(stretches(Window::Preflush), [3..4]);
+        assert_eq!(stretches(Window::LogFlying), [5..6, 9..10]);
+        assert_eq!(stretches(Window::LogCached), [6..8]);
+        assert_eq!(stretches(Window::Wrapped), [9..10]);
         assert_eq!(windows.at(8), 0);
+    }
+
+    #[test]
+    fn what_was_just_told_is_a_window() {
+        let chunk = |request, chunk: usize| Event::Write {
+            disk: Disk::Origin,
+            request,
+            at: chunk * 8 * SECTOR,
+            data: vec![0; SECTOR],
+            fua: false,
+        };
+        let creating = Note::Creating {
+            id: "1".into(),
+            volume: 2,
+            parent: None,
+        };
+        let durable = |volume| Note::Durable {
+            volume,
+            writes: Vec::new(),
+        };
+        let note = Event::Note;
+        let mut tape = Tape::default();
+        tape.events = vec![
+            note(creating),
+            note(Note::Cut { id: "1".into() }),
+            chunk(1, 0),
+            Event::End { request: 1 },
+            chunk(2, 0),
+            chunk(3, 1),
+            Event::End { request: 3 },
+            note(durable(2)),
+            note(Note::Silent),
+            note(durable(ORIGIN)),
+            note(durable(2)),
+            note(Note::Loud),
+        ];
+        let windows = Windows::new(&tape, 1, 8);
+        assert_eq!(windows.stretches(Window::CreateDone), [2..13]);
+        assert_eq!(windows.stretches(Window::Released), [3..4, 6..7]);
+        assert_eq!(windows.stretches(Window::Synced), [11..12]);
     }
 }

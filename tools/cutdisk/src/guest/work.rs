@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The workload: threads that write and flush at random, and one that cuts, deletes and restarts.
+//! The workload: threads that write and flush at random, and one that cuts, deletes and restarts,
+//! with the others at work or silent.
 
 use super::{
     dm,
@@ -44,6 +45,8 @@ struct World<'a> {
     count: AtomicU64,
     /// Nothing is flushed for a while, so that much is in the disks' caches.
     calm: AtomicBool,
+    /// Held for reading by whoever writes or flushes, and for writing to have silence.
+    turn: RwLock<()>,
     /// It is over.
     stop: AtomicBool,
     trouble: Mutex<Option<anyhow::Error>>,
@@ -61,6 +64,7 @@ pub fn run(link: &Link, round: &Round) -> Result<()> {
         volumes: RwLock::new(vec![Arc::new(origin)]),
         count: AtomicU64::new(round.count + 1),
         calm: AtomicBool::new(false),
+        turn: RwLock::new(()),
         stop: AtomicBool::new(false),
         trouble: Mutex::new(None),
     };
@@ -148,6 +152,7 @@ impl World<'_> {
         let mut rng = self.rng(thread);
         let mut told_full = false;
         while self.goes_on() {
+            let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
             let volume = {
                 let volumes = self.volumes();
                 let n = match thread < ORIGIN_THREADS || volumes.len() == 1 {
@@ -205,13 +210,14 @@ impl World<'_> {
             commands += 1;
             self.calm.store(rng.bool(), Ordering::Relaxed);
             thread::sleep(Duration::from_millis(rng.u64(..120)));
+            let silence = rng.bool().then(|| self.silence()).transpose()?;
             let snapshots = self.volumes().len() - 1;
             match rng.u32(..100) {
-                0..45 if snapshots < MOST => {
+                0..35 if snapshots < MOST => {
                     number += 1;
                     self.create(number, None).context("a create")?;
                 }
-                45..65 if self.round.subs && snapshots < MOST => {
+                35..50 if self.round.subs && snapshots < MOST => {
                     let parent = self.pick(&mut rng, false);
                     if let Some(parent) = parent {
                         number += 1;
@@ -219,14 +225,42 @@ impl World<'_> {
                             .context("a create of a snapshot's snapshot")?;
                     }
                 }
-                65..70 => self.restart().context("a restart")?,
-                70.. if snapshots > 2 => {
+                50..55 => self.restart().context("a restart")?,
+                55..75 if silence.is_some() => self.sync(&mut rng).context("a sync")?,
+                75.. if snapshots > 2 => {
                     if let Some(volume) = self.pick(&mut rng, true) {
                         self.delete(volume).context("a delete")?;
                     }
                 }
                 _ => (),
             }
+            if silence.is_some() {
+                self.link.note(&Note::Loud)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody else writes or flushes. What is told then is all that happens: no other
+    /// write makes something durable that should have been before.
+    fn silence(&self) -> Result<RwLockWriteGuard<'_, ()>> {
+        let guard = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        self.link.note(&Note::Silent)?;
+        Ok(guard)
+    }
+
+    /// Writes a few chunks of a snapshot, most of which it shares so far, and flushes it.
+    fn sync(&self, rng: &mut fastrand::Rng) -> Result<()> {
+        let Some(volume) = self.pick(rng, true) else {
+            return Ok(());
+        };
+        let chunk = self.round.chunk;
+        for _ in 0..2 {
+            for _ in 0..rng.u32(1..4) {
+                let extent = (rng.u64(..self.sectors / chunk) * chunk, chunk);
+                volume.write(self.link, &self.count, self.round.number, extent, false)?;
+            }
+            volume.flush(self.link)?;
         }
         Ok(())
     }
