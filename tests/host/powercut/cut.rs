@@ -4,14 +4,18 @@
 
 use super::{
     blocks::Shared,
-    disk::{Disk, Loss},
+    disk::{Disk, Loss, BLOCK_SECTORS},
     oracle::{Cells, Oracle},
     rng::Rng,
     run::name_of,
+    sim::Mutation,
     windows::{Window, Windows},
     Maker,
 };
-use crate::store::{Chunk, ExceptionStore, Found, SnapId, Value};
+use crate::store::{
+    format::{self, CheckpointInfo, Kind, SuperInfo},
+    Chunk, ExceptionStore, Found, SnapId, Value,
+};
 use kernel::prelude::*;
 use std::vec::Vec;
 
@@ -24,9 +28,11 @@ pub(crate) struct Survivor {
     pub(crate) oracle: Oracle,
 }
 
-/// Cuts the power of both devices, loads the store, and compares. Recovery itself is cut too.
+/// Cuts the power of both devices, loads the store, and compares. Recovery itself is cut too, and
+/// may be one that breaks a rule.
 pub(crate) fn cut(
     maker: &Maker,
+    mutation: Mutation,
     oracle: &Oracle,
     origin: &Disk,
     store: &Disk,
@@ -37,10 +43,14 @@ pub(crate) fn cut(
     let origin = origin.cut(rng, loss.0);
     let mut disk = store.cut(rng, loss.1);
     let mut replay = 0;
+    let mut anywhere = mutation == Mutation::ReplayAnywhere;
     // How far a recovery gets before the power fails again.
     let mut patience = if rng.one_in(2) { 0 } else { 1 + rng.below(3) };
     loop {
         let shared = Shared::new(disk.clone(), rng.next());
+        if anywhere {
+            anywhere = free_everything(&mut shared.lock().disk).is_some();
+        }
         if patience > 0 {
             patience -= 1;
             let fuse = 1 + rng.below(if patience > 0 { 12 } else { 40 });
@@ -57,6 +67,11 @@ pub(crate) fn cut(
             continue;
         }
         shared.lock().clear_fuse();
+        if anywhere && result.is_err() {
+            // That the rule is missing must be seen by what it does to data.
+            anywhere = false;
+            continue;
+        }
         let explain = |e| format!("after a cut with losses {loss:?}, recovery cut {replay}x: {e}");
         let mut store = result.map_err(explain)?;
         let oracle = compare(oracle, &origin, &shared, &mut *store).map_err(explain)?;
@@ -67,6 +82,33 @@ pub(crate) fn cut(
             oracle,
         });
     }
+}
+
+/// Calls all that was not used yet of the space for data free for tree nodes, and nothing else, in
+/// the checkpoints of a real store.
+fn free_everything(disk: &mut Disk) -> Option<()> {
+    let sum = |seed: u32, data: &[u8]| !crc32c::crc32c_append(!seed, data);
+    let head = disk.read_block(format::SUPER_NR);
+    let layout = *format::info::<SuperInfo>(&head).ok()?;
+    let blocks = layout.chunk_sectors.get() / BLOCK_SECTORS;
+    for nr in format::CHECKPOINT_NRS {
+        let mut block = disk.read_block(nr);
+        if format::header(&block).kind.get() != Kind::Checkpoint as u32
+            || !format::check_sum(&block, sum)
+        {
+            continue;
+        }
+        let info = format::info_mut::<CheckpointInfo>(&mut block).ok()?;
+        let first = layout.data_start.get() + info.data_next.get() * blocks;
+        let left = (disk.len() / BLOCK_SECTORS).checked_sub(first)?;
+        (info.free_head, info.free_count) = (0.into(), 0.into());
+        info.fresh.fill([0.into(), 0.into()]);
+        info.fresh[0] = [first.into(), left.min(info.meta_total.get()).into()];
+        format::seal(&mut block, sum);
+        let id = disk.submit_block(nr, &block, true);
+        disk.complete(id);
+    }
+    Some(())
 }
 
 /// Compares all that is left with what the oracle allows, and tells what it is.

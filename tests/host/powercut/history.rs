@@ -151,13 +151,15 @@ fn live(
         }
         if rng.one_in(config.cut_every) || (is_rare(run) && rng.one_in(4)) {
             for _ in 0..config.cuts {
-                try_cut(run, maker, rng, stats)?;
+                let mutation = run.sim.mutation;
+                try_cut(run, maker, mutation, rng, stats)?;
             }
         }
     }
     let closed = run.command == Command::Closed;
     stats.clean += u64::from(closed);
-    try_cut(run, maker, rng, stats)
+    // What the next life begins with was recovered as it must be.
+    try_cut(run, maker, Mutation::None, rng, stats)
 }
 
 /// Whether this is a moment that cuts would seldom find.
@@ -173,6 +175,7 @@ fn is_rare(run: &mut Run) -> bool {
 fn try_cut(
     run: &mut Run,
     maker: &Maker,
+    mutation: Mutation,
     rng: &mut Rng,
     stats: &mut Stats,
 ) -> Result<Survivor, String> {
@@ -207,7 +210,8 @@ fn try_cut(
     stats.cuts += 1;
     let disk = run.sim.store.lock().disk.clone();
     let (oracle, origin) = (&run.sim.oracle, &run.sim.origin);
-    cut(maker, oracle, origin, &disk, rng, &mut stats.windows)
+    let windows = &mut stats.windows;
+    cut(maker, mutation, oracle, origin, &disk, rng, windows)
 }
 
 fn report(seed: u64, life: usize, config: &Config, run: &mut Run, what: &str) -> String {

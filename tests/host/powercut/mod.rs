@@ -106,6 +106,23 @@ impl Config {
         if rng.one_in(4) {
             config.meta_errors = [25, 100][rng.below(2)];
         }
+        if rng.one_in(8) {
+            // Hardly any space, and much of it given back: what is freed is soon used again.
+            return Config {
+                origin_sectors: 3 * u64::from(config.chunk_sectors),
+                // Some of it becomes metadata.
+                data_chunks: 17 + rng.below(6) as u64,
+                operations: 400,
+                depth: 20,
+                max_ids: 3,
+                origin_percent: 10,
+                hot: 0,
+                discards: true,
+                cut_every: 12,
+                cuts: 1,
+                ..config
+            };
+        }
         if rng.one_in(6) {
             // Few chunks and snapshots, so that everything meets.
             return Config {

@@ -135,7 +135,14 @@ impl Run {
                 self.machine.timer(timer);
             }
         }
+        self.run();
+    }
+
+    fn run(&mut self) {
         self.machine.run(&mut self.sim);
+        if let Some(write) = self.sim.early.take() {
+            self.machine.store().sealed(write, Ok(()));
+        }
         self.see_discarded();
     }
 
@@ -171,8 +178,7 @@ impl Run {
                 break;
             }
         }
-        self.machine.run(&mut self.sim);
-        self.see_discarded();
+        self.run();
         self.sim.sweeping = self.machine.is_sweeping();
         if let Some(result) = self.sim.control_result.take() {
             self.control_done(result);

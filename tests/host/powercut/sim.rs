@@ -39,6 +39,10 @@ pub(crate) enum Mutation {
     ReadersPass,
     /// Users of freed chunks are not waited for.
     UsersPass,
+    /// Nor is the record that frees them: they are used again when it is on its way.
+    EarlyReuse,
+    /// Replay takes tree nodes from where data may be, not from what is metadata's own.
+    ReplayAnywhere,
     /// The log write is called durable when it is issued.
     EarlyLog,
     /// A copy is called done before it is.
@@ -219,6 +223,8 @@ pub(crate) struct Sim {
     pub(crate) last_log_nr: u64,
     pub(crate) wrapped: bool,
     pub(crate) next_token: u64,
+    /// A log write that the store is to take for durable, though it has just begun.
+    pub(super) early: Option<LogWrite>,
     pub(crate) failure: Option<String>,
     pub(crate) trace: VecDeque<(&'static str, u64, u64)>,
     trace_len: usize,
@@ -285,6 +291,7 @@ impl Sim {
             last_log_nr: 0,
             wrapped: false,
             next_token: 1,
+            early: None,
             failure: None,
             trace: VecDeque::new(),
             trace_len: trace_len(),

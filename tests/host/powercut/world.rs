@@ -131,14 +131,13 @@ impl World for Sim {
             _ => self.store.lock().disk.begin_flush(),
         };
         if self.mutation == Mutation::EarlyLog {
-            let mut buf = KVec::new();
-            for block in &write.buf[..write.count] {
-                buf.push(*block, GFP_KERNEL).expect("memory");
-            }
-            let copy = LogWrite { buf, ..write };
+            let copy = copy_of(&write);
             self.events.push(Event::LogFlush(copy, mark, true));
             self.inbox.push_back(Told::Log(write, Ok(())));
         } else {
+            if self.mutation == Mutation::EarlyReuse {
+                self.early = Some(copy_of(&write));
+            }
             self.events.push(Event::LogFlush(write, mark, false));
         }
     }
@@ -283,4 +282,12 @@ impl World for Sim {
             self.wrong(format!("mode fail: {why:?}"));
         }
     }
+}
+
+fn copy_of(write: &LogWrite) -> LogWrite {
+    let mut buf = KVec::new();
+    for block in &write.buf[..write.count] {
+        buf.push(*block, GFP_KERNEL).expect("memory");
+    }
+    LogWrite { buf, ..*write }
 }
