@@ -56,7 +56,7 @@ pub(crate) fn cut(
             let fuse = 1 + rng.below(if patience > 0 { 12 } else { 40 });
             shared.lock().set_fuse(fuse);
         }
-        let result = (maker.open)(&shared);
+        let result = (maker.open)(&shared, origin.len());
         if shared.lock().is_dead() {
             drop(result);
             replay += 1;
@@ -129,6 +129,13 @@ pub(crate) fn compare(
         content.push(seen);
     }
     found.origin = Cells::new(content);
+    let geometry = store.geometry();
+    let sizes = (geometry.origin_sectors, geometry.data_chunks);
+    if sizes.0 < oracle.sizes.0 || sizes.0 > origin.len() || sizes.1 < oracle.sizes.1 {
+        let what = format!("the sizes are {sizes:?}, they were {:?}", oracle.sizes);
+        return Err(what);
+    }
+    found.sizes = sizes;
     let mut from = SnapId(0);
     let mut ids = Vec::new();
     while let Some(row) = store
@@ -157,6 +164,9 @@ pub(crate) fn compare(
         let row = row.ok_or("snapshot has no row")?;
         let name = snap.names.iter().find(|n| name_of(**n) == row.name);
         let name = *name.ok_or_else(|| format!("snapshot {id:x} has another name"))?;
+        if row.sectors != snap.cells.len() {
+            return Err(format!("snapshot {id:x} has {} sectors", row.sectors));
+        }
         let mut snap = snap.clone();
         let content = read_all(*id, &snap, origin, shared, store)?;
         snap.cells = Cells::new(content);
@@ -181,9 +191,9 @@ fn read_all(
     let geometry = store.geometry();
     let chunk_len = u64::from(geometry.chunk_sectors);
     let mut content = Vec::new();
-    for chunk in 0..origin.len().div_ceil(chunk_len) {
+    for chunk in 0..snap.cells.len().div_ceil(chunk_len) {
         let start = chunk * chunk_len;
-        let len = chunk_len.min(origin.len() - start);
+        let len = chunk_len.min(snap.cells.len() - start);
         let found = store
             .find(Chunk(chunk), SnapId(id))
             .map_err(|e| format!("find {id:x} chunk {chunk}: {e:?}"))?;

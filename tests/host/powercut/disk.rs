@@ -100,6 +100,13 @@ impl Disk {
         }
     }
 
+    /// It has so many sectors now, the new ones zeroes.
+    pub(crate) fn grow(&mut self, sectors: u64) {
+        let sectors = sectors.max(self.len()) as usize;
+        self.durable.resize(sectors, (0, Content::Token(0)));
+        self.visible.resize(sectors, Content::Token(0));
+    }
+
     /// Sectors on it.
     pub(crate) fn len(&self) -> u64 {
         self.visible.len() as u64

@@ -63,11 +63,13 @@ pub(crate) fn history(
     let mut rng = Rng::new(seed);
     let config = &Config {
         subs: maker.subs && rng.one_in(2),
+        // What becomes of a growth that cannot be recorded is another matter.
+        grows: maker.grows && config.meta_errors == 0 && rng.one_in(2),
         ..config.clone()
     };
     let shared = Shared::new(Disk::new(maker.sectors), rng.next());
     (maker.format)(&shared)?;
-    let store = (maker.open)(&shared)?;
+    let store = (maker.open)(&shared, config.origin_sectors)?;
     let origin = Disk::new(config.origin_sectors);
     let oracle = Oracle::new(config.origin_sectors);
     let mut sim = Sim::new(Rng::new(rng.next()), origin, shared, oracle);
@@ -199,6 +201,10 @@ fn try_cut(
         windows.hit(Window::SubLog, true);
     }
     let log = run.machine.store().has_unsealed() || run.log_is_out();
+    let named = creating && run.named.is_some();
+    windows.hit(Window::Named, named && run.log_is_out());
+    let growing = run.command == Command::Growing;
+    windows.hit(Window::Growing, (growing && log) || !maker.grows);
     windows.hit(Window::Zeroed, run.sim.zeroed && log);
     if !maker.many {
         windows.hit(Window::EightDests, true);

@@ -15,6 +15,7 @@ pub(super) mod blocks;
 mod cut;
 pub(super) mod disk;
 mod events;
+mod grow;
 mod history;
 mod leave;
 mod model_calls;
@@ -35,8 +36,8 @@ use rng::Rng;
 /// Makes an empty store.
 type Format = dyn Fn(&Shared) -> Result<(), String>;
 
-/// Loads a store.
-type Load = dyn Fn(&Shared) -> Result<KBox<dyn ExceptionStore>, String>;
+/// Loads a store, for an origin of so many sectors.
+type Load = dyn Fn(&Shared, u64) -> Result<KBox<dyn ExceptionStore>, String>;
 
 /// How to make and load the store that is tested.
 pub(crate) struct Maker {
@@ -44,6 +45,8 @@ pub(crate) struct Maker {
     pub(crate) sectors: u64,
     /// Whether it has snapshots of snapshots.
     pub(crate) subs: bool,
+    /// Whether its devices may grow.
+    pub(crate) grows: bool,
     /// Whether an origin write may need several copies.
     pub(crate) many: bool,
     /// Makes an empty one.
@@ -77,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) deletes: bool,
     /// Snapshots of snapshots are cut.
     pub(crate) subs: bool,
+    /// The devices grow.
+    pub(crate) grows: bool,
     /// There are discards and writes of zeroes.
     pub(crate) discards: bool,
     /// What a discard of the origin takes away is preserved.
@@ -182,6 +187,7 @@ impl Config {
             every_second: false,
             deletes: !rng.one_in(3),
             subs: false,
+            grows: false,
             discards: !rng.one_in(3),
             discard_copy: rng.one_in(3),
             preserve_on_error: rng.one_in(2),

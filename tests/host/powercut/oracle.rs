@@ -39,6 +39,11 @@ impl Cells {
         }
     }
 
+    /// It has so many sectors now, the new ones zeroes.
+    pub(crate) fn grow(&mut self, sectors: u64) {
+        self.floor.resize(sectors.max(self.len()) as usize, 0);
+    }
+
     /// Sectors.
     pub(crate) fn len(&self) -> u64 {
         self.floor.len() as u64
@@ -158,6 +163,8 @@ pub(crate) struct Oracle {
     pub(crate) origin: Cells,
     /// The snapshots.
     pub(crate) snaps: BTreeMap<u64, Snap>,
+    /// Sectors of the origin, and chunks for data, that the store has acknowledged.
+    pub(crate) sizes: (u64, u64),
 }
 
 impl Oracle {
@@ -166,6 +173,7 @@ impl Oracle {
         Oracle {
             origin: Cells::new(vec![0; sectors as usize]),
             snaps: BTreeMap::new(),
+            sizes: (sectors, 0),
         }
     }
 

@@ -25,6 +25,10 @@ pub(crate) enum Command {
     Draining,
     /// The origin is being flushed.
     Flushing,
+    /// The origin is suspended for a growth, whose record the machine was asked for then.
+    GrowDraining,
+    /// See `GrowDraining`.
+    Growing,
     /// The machine was asked to create.
     Creating,
     /// The machine was asked for this snapshot's new name.
@@ -56,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) command: Command,
     /// Operations that are still to be issued.
     pub(crate) budget: usize,
+    /// The number that was asked for with a create.
+    pub(super) named: Option<SnapId>,
     /// Snapshots of snapshots are cut.
     subs: bool,
 }
@@ -78,13 +84,19 @@ impl Run {
         let mut machine = Machine::new(store, config.preserve_on_error, Mode::Rw).expect("memory");
         machine.set_preserve_on_error(config.preserve_on_error);
         machine.set_discard_copy(config.discard_copy);
-        Run {
+        let mut run = Run {
             sim,
             machine,
             command: Command::Idle,
             budget: config.operations,
+            named: None,
             subs: config.subs,
+        };
+        if config.grows {
+            // As at each load: the devices may be larger than what is recorded.
+            run.record_sizes();
         }
+        run
     }
 
     /// One step of something. `false` if nothing is left to do.
@@ -225,7 +237,7 @@ impl Run {
 
     // --- commands --------------------------------------------------------------------------------
 
-    fn tell_control(&mut self, control: Control) {
+    pub(super) fn tell_control(&mut self, control: Control) {
         self.sim.inbox.push_back(Told::Control(control));
     }
 
@@ -233,6 +245,7 @@ impl Run {
     fn command(&mut self, config: &Config) {
         match self.command {
             Command::Idle => self.begin_command(config),
+            Command::GrowDraining if self.sim.origin_busy == 0 => self.grow(config),
             Command::Draining if self.sim.origin_busy == 0 => {
                 if self.sim.mutation == Mutation::NoOriginFlush {
                     return self.create();
@@ -280,9 +293,17 @@ impl Run {
         let tops: Vec<u64> = tops.map(|(id, _)| *id).collect();
         let sub = self.subs && !tops.is_empty() && self.sim.rng.one_in(2);
         let parent = sub.then(|| SnapId(tops[self.sim.rng.below(tops.len())]));
+        // As for a list that asks for it, some time after those that were made.
+        let ask = self.sim.rng.one_in(4);
+        let next = self.machine.store().next_id(parent).ok().filter(|_| ask);
+        let skip = self.sim.rng.below(3) as u32;
+        self.named = next.map(|id| match id.is_sub() {
+            true => id,
+            false => SnapId::top(id.id() + skip),
+        });
         self.tell_control(Control::Create {
             parent,
-            id: None,
+            id: self.named,
             created: 1,
             name,
         });
@@ -314,6 +335,7 @@ impl Run {
                 });
                 self.command = Command::Naming(id);
             }
+            7 if config.grows && self.sim.rng.one_in(8) => self.command = Command::GrowDraining,
             6 if ids > 1 && config.deletes => self.delete(),
             5 if self.sim.rng.one_in(4) => {
                 self.tell_control(Control::Checkpoint);
@@ -326,7 +348,9 @@ impl Run {
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
         let command = std::mem::replace(&mut self.command, Command::Idle);
         match (command, result) {
-            (Command::Creating, Ok(Some(id))) if self.sim.cut_id == Some(id.0) => {
+            (Command::Creating, Ok(Some(id)))
+                if self.sim.cut_id == Some(id.0) && self.named.is_none_or(|named| named == id) =>
+            {
                 self.sim.next_name += 1;
                 if let Some(snap) = self.sim.oracle.snaps.get_mut(&id.0) {
                     snap.certain = true;
@@ -346,6 +370,13 @@ impl Run {
             (Command::Naming(id) | Command::Deleting(id), Err(ENOENT))
                 if self.sim.oracle.snaps.get(&id).is_none_or(|s| !s.certain) => {}
             (Command::Checkpointing, Ok(None)) => {}
+            (Command::Growing, Ok(None)) => {
+                let geometry = self.sim.geometry;
+                self.sim.oracle.sizes = (geometry.origin_sectors, geometry.data_chunks);
+                if self.machine.store().geometry() != geometry {
+                    self.sim.wrong("grown, and not larger".into());
+                }
+            }
             (Command::Deleting(id), Ok(None)) => {
                 if self.sim.oracle.snaps.contains_key(&id) {
                     self.sim.wrong("deleted, and still there".into());
@@ -395,6 +426,8 @@ impl Run {
         let suspended = matches!(
             self.command,
             Command::Draining
+                | Command::GrowDraining
+                | Command::Growing
                 | Command::Flushing
                 | Command::Creating
                 | Command::Leaving
@@ -426,12 +459,16 @@ impl Run {
     /// Makes a bio of some length at some place, and maps it.
     fn make(&mut self, config: &Config, id: Option<u64>, op: Op) {
         let sim = &mut self.sim;
-        let chunks = sim.origin.len().div_ceil(sim.chunk());
+        let Some(len) = sim.oracle.cells(id).map(|cells| cells.len()) else {
+            return;
+        };
+        let chunks = len.div_ceil(sim.chunk());
         let chunk = match config.hot {
             n if n > 0 && !sim.rng.one_in(4) => sim.rng.below(n.min(chunks as usize)) as u64,
             _ => sim.rng.below(chunks as usize) as u64,
         };
-        let in_chunk = sim.chunk_len(chunk);
+        // The last chunk of a snapshot of a smaller origin is short.
+        let in_chunk = sim.chunk().min(len - chunk * sim.chunk());
         let (first, len) = match sim.rng.below(3) {
             _ if op == Op::Flush => (0, 0),
             0 => (0, in_chunk),

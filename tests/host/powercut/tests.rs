@@ -26,12 +26,13 @@ fn model(config: &Config) -> Maker {
     Maker {
         sectors: sizes.store_sectors(),
         subs: false,
+        grows: false,
         many: true,
         format: Box::new(move |shared| {
             ModelStore::format(shared, &states);
             Ok(())
         }),
-        open: Box::new(move |shared| {
+        open: Box::new(move |shared, _| {
             let store = ModelStore::open(shared, sizes, &again).map_err(|e| format!("{e:?}"))?;
             Ok(Box::new(store))
         }),
@@ -59,20 +60,17 @@ fn real(store_type: StoreType, config: &Config) -> Maker {
     Maker {
         sectors: fixed + config.data_chunks.max(4) * u64::from(config.chunk_sectors),
         subs: store_type == StoreType::Btree,
+        grows: true,
         many: store_type == StoreType::Btree,
         format: Box::new(move |shared| {
             let open = Open::format(shared.clone(), &params);
             open.map(drop).map_err(|e| format!("format: {e}"))
         }),
-        open: Box::new(move |shared| {
+        open: Box::new(move |shared, origin_sectors| {
             let explain = |e| format!("load: {e}");
             let open = Open::peek(shared.clone(), false).map_err(explain)?;
-            open.check(
-                params.chunk_sectors,
-                params.store_type,
-                params.origin_sectors,
-            )
-            .map_err(explain)?;
+            open.check(params.chunk_sectors, params.store_type, origin_sectors)
+                .map_err(explain)?;
             store::load(open).map_err(explain)
         }),
     }

@@ -47,6 +47,8 @@ windows! {
     LastWord "last word on its way",
     Gated "create of a snapshot's snapshot: waiting for its writes",
     SubLog "create of a snapshot's snapshot: its record on the way",
+    Named "create with a given id: its record on the way",
+    Growing "growth of the devices: its record on the way",
     DiscardWaits "origin discard: waiting, or being preserved",
     Discarding "protected origin discard flying",
     DiscardCopy "origin discard: copy flying",
