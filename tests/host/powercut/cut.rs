@@ -5,7 +5,7 @@
 use super::{
     blocks::Shared,
     disk::{Disk, Loss, BLOCK_SECTORS},
-    oracle::{Cells, Oracle},
+    oracle::{Cells, Oracle, Snap},
     rng::Rng,
     run::name_of,
     sim::Mutation,
@@ -168,7 +168,7 @@ pub(crate) fn compare(
             return Err(format!("snapshot {id:x} has {} sectors", row.sectors));
         }
         let mut snap = snap.clone();
-        let content = read_all(*id, &snap, origin, shared, store)?;
+        let content = read_all(*id, &mut snap, origin, shared, store)?;
         snap.cells = Cells::new(content);
         snap.certain = true;
         snap.exposed.clear();
@@ -183,7 +183,7 @@ pub(crate) fn compare(
 
 fn read_all(
     id: u64,
-    snap: &super::oracle::Snap,
+    snap: &mut Snap,
     origin: &Disk,
     shared: &Shared,
     store: &mut dyn ExceptionStore,
@@ -191,6 +191,9 @@ fn read_all(
     let geometry = store.geometry();
     let chunk_len = u64::from(geometry.chunk_sectors);
     let mut content = Vec::new();
+    let may_lose = std::mem::take(&mut snap.lost);
+    snap.settled.clear();
+    snap.own.clear();
     for chunk in 0..snap.cells.len().div_ceil(chunk_len) {
         let start = chunk * chunk_len;
         let len = chunk_len.min(snap.cells.len() - start);
@@ -201,6 +204,13 @@ fn read_all(
             Found::NotRemapped => None,
             Found::Shared(value) | Found::Private(value) => Some(value),
         };
+        // From now on these are certain.
+        if value.is_some() {
+            snap.settled.insert(chunk);
+        }
+        if value == Some(Value::Lost) {
+            snap.lost.insert(chunk);
+        }
         for i in 0..len {
             let sector = start + i;
             let seen = match value {
@@ -215,7 +225,7 @@ fn read_all(
                     shared.lock().disk.read(at, 1)[0].token()
                 }
                 Some(Value::Zero) => Some(0),
-                Some(Value::Lost) if snap.lost.contains(&chunk) => {
+                Some(Value::Lost) if may_lose.contains(&chunk) => {
                     // Nobody may see it, so anything is right.
                     content.push(snap.cells.content()[sector as usize]);
                     continue;

@@ -76,6 +76,7 @@ pub(crate) fn history(
     sim.mutation = mutation;
     sim.geometry = store.geometry();
     sim.lossy = !config.preserve_on_error;
+    sim.slow_log = config.slow_log;
     sim.errors = config.errors;
     sim.meta_errors = config.meta_errors;
     let mut run = Run::new(sim, store, config);

@@ -18,6 +18,7 @@ mod events;
 mod grow;
 mod history;
 mod leave;
+mod lost;
 mod model_calls;
 pub(super) mod model_store;
 mod oracle;
@@ -92,6 +93,8 @@ pub(crate) struct Config {
     pub(crate) errors: usize,
     /// One log or checkpoint write of so many fails; 0: none.
     pub(crate) meta_errors: usize,
+    /// Log writes are slow most of the time.
+    pub(crate) slow_log: bool,
     /// Lives of the store.
     pub(crate) lives: usize,
     /// One step of so many is followed by cuts.
@@ -123,6 +126,7 @@ impl Config {
                 origin_percent: 10,
                 hot: 0,
                 discards: true,
+                slow_log: true,
                 cut_every: 12,
                 cuts: 1,
                 ..config
@@ -193,6 +197,7 @@ impl Config {
             preserve_on_error: rng.one_in(2),
             errors: [0, 0, 0, 20][rng.below(4)],
             meta_errors: 0,
+            slow_log: false,
             lives: 1 + rng.below(4),
             cut_every: if short { 1 } else { 24 },
             cuts: if short { 2 } else { 1 },

@@ -151,6 +151,11 @@ pub(crate) struct Snap {
     pub(crate) names: Vec<u64>,
     /// Chunks that may be lost, where the policy allows that.
     pub(crate) lost: BTreeSet<u64>,
+    /// Chunks of the origin that were written since, with what was there preserved or lost: it
+    /// cannot be lost any more.
+    pub(crate) settled: BTreeSet<u64>,
+    /// Chunks that were written in it, if that is not lost with the store's last words.
+    pub(crate) own: BTreeSet<u64>,
     /// Chunks of the origin that were written in mode `fail` since: what is shared of them is
     /// anything until the loss is durable.
     pub(crate) exposed: BTreeSet<u64>,
@@ -185,16 +190,35 @@ impl Oracle {
             false => None,
         };
         let of = parent.as_ref().map_or(&self.origin, |p| &p.cells);
-        let lost = parent.as_ref().map(|p| p.lost.clone());
-        let exposed = parent.as_ref().map(|p| p.exposed.clone());
         let snap = Snap {
             cells: of.cut(),
             certain: false,
             names: vec![name],
-            lost: lost.unwrap_or_default(),
-            exposed: exposed.unwrap_or_default(),
+            lost: BTreeSet::new(),
+            settled: BTreeSet::new(),
+            own: BTreeSet::new(),
+            exposed: BTreeSet::new(),
+        };
+        let snap = match parent {
+            None => snap,
+            Some(parent) => Snap {
+                cells: snap.cells,
+                certain: false,
+                names: snap.names,
+                ..parent
+            },
         };
         assert!(self.snaps.insert(id.0, snap).is_none(), "id given again");
+    }
+
+    /// What snapshots share of the origin's `chunk` may be lost. In doubt it is not known which of
+    /// the writes to them count.
+    pub(crate) fn lose(&mut self, chunk: u64, doubt: bool) {
+        for snap in self.snaps.values_mut() {
+            if !snap.settled.contains(&chunk) && (doubt || !snap.own.contains(&chunk)) {
+                snap.lost.insert(chunk);
+            }
+        }
     }
 
     /// The origin or a snapshot.

@@ -156,6 +156,7 @@ impl Run {
             self.machine.store().sealed(write, Ok(()));
         }
         self.see_discarded();
+        self.see_released();
     }
 
     /// Looks which discards of snapshots were carried out. Nothing else of their chunks can have
@@ -173,6 +174,9 @@ impl Run {
             };
             for (sector, token) in tokens {
                 cells.end(sector, token, zero);
+            }
+            if let Some(snap) = self.sim.oracle.snaps.get_mut(&id).filter(|_| zero) {
+                snap.own.insert(chunk);
             }
         }
     }

@@ -174,6 +174,8 @@ pub(crate) struct Sim {
     pub(crate) events: Vec<Event>,
     /// Events of this kind are slow just now.
     pub(super) slow: usize,
+    /// Mostly it is log writes.
+    pub(crate) slow_log: bool,
     pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) inbox: VecDeque<Told>,
     /// The worker must look though the inbox may be empty.
@@ -193,7 +195,6 @@ pub(crate) struct Sim {
     pub(crate) next_name: u64,
     pub(crate) cut_id: Option<u64>,
     pub(crate) mode: Mode,
-    pub(crate) was_full: bool,
     /// Copies that cannot be made are losses, not errors.
     pub(crate) lossy: bool,
     /// One copy or overwrite of so many fails; 0: none.
@@ -214,6 +215,10 @@ pub(crate) struct Sim {
     /// Recorded destinations so far; one of them was written again.
     pub(crate) dests: BTreeSet<u64>,
     pub(crate) reused: bool,
+    /// Chunks that writes were let through to; the store tells what has become of what was there.
+    pub(crate) released: Vec<u64>,
+    /// Those of them of which something may be lost or not.
+    pub(crate) unsure: BTreeSet<u64>,
     /// Discards of snapshots that have ended; the store tells whether they were carried out.
     pub(crate) discarded: Vec<(u64, u64, Mark)>,
     /// A snapshot's chunk has become zero by a record that may not be durable.
@@ -259,6 +264,7 @@ impl Sim {
             snap_busy: 0,
             events: Vec::new(),
             slow: 0,
+            slow_log: false,
             checkpoint: None,
             inbox: VecDeque::new(),
             look: true,
@@ -273,7 +279,6 @@ impl Sim {
             next_name: 1,
             cut_id: None,
             mode: Mode::Rw,
-            was_full: false,
             lossy: false,
             errors: 0,
             meta_errors: 0,
@@ -285,6 +290,8 @@ impl Sim {
             oracle,
             dests: BTreeSet::new(),
             reused: false,
+            released: Vec::new(),
+            unsure: BTreeSet::new(),
             discarded: Vec::new(),
             zeroed: false,
             sweeping: false,
@@ -310,8 +317,8 @@ impl Sim {
         new.dests = std::mem::take(&mut self.dests);
         new.reused = self.reused;
         new.wrapped = self.wrapped;
-        new.was_full = self.was_full;
         new.lossy = self.lossy;
+        new.slow_log = self.slow_log;
         new.errors = self.errors;
         new.meta_errors = self.meta_errors;
         new.failure = self.failure.take();
@@ -332,7 +339,10 @@ impl Sim {
     /// only such are there, mostly.
     pub(crate) fn choose(&mut self) -> Option<usize> {
         if self.rng.one_in(150) {
-            self.slow = self.rng.below(CLASSES * 2);
+            self.slow = match self.slow_log && !self.rng.one_in(4) {
+                true => 8 + self.rng.below(2),
+                false => self.rng.below(CLASSES * 2),
+            };
         }
         // Half of the time it is reads, which so much depends on.
         let slow = match self.slow.checked_sub(CLASSES) {
@@ -406,23 +416,21 @@ impl Sim {
 
     /// An origin write to `chunk` may find the store full.
     pub(crate) fn allow_loss(&mut self, chunk: u64) {
-        if self.lossy && self.was_full {
+        if self.lossy && self.mode == Mode::Full {
             self.lose(chunk);
         }
     }
 
     /// What a snapshot shares of the origin's `chunk` may be lost.
     pub(crate) fn lose(&mut self, chunk: u64) {
-        for snap in self.oracle.snaps.values_mut() {
-            snap.lost.insert(chunk);
-        }
+        self.oracle.lose(chunk, false);
     }
 
     /// What snapshots share of the origin may be lost.
     pub(super) fn lose_all(&mut self) {
         let chunks = self.origin.len().div_ceil(self.chunk());
         for chunk in 0..chunks {
-            self.lose(chunk);
+            self.oracle.lose(chunk, self.broken);
         }
     }
 
@@ -523,6 +531,11 @@ impl Sim {
         if op == Op::Flush && result.is_ok() {
             cells.harden(&mark);
         }
+        let written = matches!(op, Op::Write | Op::Zero) && result.is_ok();
+        let snap = id.filter(|_| written);
+        if let Some(snap) = snap.and_then(|id| self.oracle.snaps.get_mut(&id)) {
+            snap.own.insert(chunk);
+        }
         match result {
             Err(e) if !self.broken => self.check_error(n, e),
             _ => {}
@@ -553,14 +566,16 @@ impl Sim {
     fn check_error(&mut self, n: usize, e: Error) {
         let info = &self.bios[n];
         let write = matches!(info.op, Op::Write | Op::Zero);
-        let full = write && e == ENOSPC && self.was_full;
+        let full = write && e == ENOSPC && self.mode == Mode::Full;
         let failed = write && e == EIO && self.errors > 0;
         let lost = !matches!(info.op, Op::Flush | Op::Discard)
             && e == EIO
             && info
                 .id
                 .and_then(|id| self.oracle.snaps.get(&id))
-                .is_some_and(|snap| snap.lost.contains(&info.chunk));
+                .is_some_and(|snap| {
+                    snap.lost.contains(&info.chunk) && !snap.own.contains(&info.chunk)
+                });
         if !full && !failed && !lost {
             let what = format!(
                 "bio {n} ({:?} of {:x?} chunk {}) failed: {e:?}",

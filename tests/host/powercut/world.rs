@@ -43,8 +43,12 @@ impl World for Sim {
             }
             let chunk = info.chunk;
             for snap in self.oracle.snaps.values_mut() {
-                snap.exposed.insert(chunk);
+                if !snap.settled.contains(&chunk) {
+                    snap.exposed.insert(chunk);
+                }
             }
+        } else if info.protected {
+            self.released.push(info.chunk);
         }
         let info = &self.bios[bio.0];
         let start = info.chunk * self.chunk() + info.first;
@@ -253,7 +257,7 @@ impl World for Sim {
 
     fn all_lost(&mut self) {
         self.note("all lost", 0, 0);
-        if !self.lossy || !(self.was_full || self.broken) {
+        if !self.lossy || !(self.mode == Mode::Full || self.broken) {
             self.wrong("lost for no reason".into());
         }
         self.lose_all();
@@ -271,7 +275,7 @@ impl World for Sim {
             self.healed = true;
         }
         self.mode = mode;
-        if mode == Mode::Full && !std::mem::replace(&mut self.was_full, true) {
+        if mode == Mode::Full {
             let waits = |info: &&BioInfo| info.protected && !info.ended && info.op != Op::Discard;
             let chunks: Vec<u64> = self.bios.iter().filter(waits).map(|i| i.chunk).collect();
             for chunk in chunks {
