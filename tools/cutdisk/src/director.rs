@@ -4,6 +4,7 @@
 
 use crate::{
     cut::Cut,
+    loss::Losses,
     model::{Bases, Model},
     note::{self, Note, Round, Task},
     sector::{self, SECTOR},
@@ -36,6 +37,9 @@ struct Check {
     /// Times that the store was loaded.
     passes: u32,
     ids: Vec<String>,
+    /// Chunks of the origin that were written since, and whether the store was full then.
+    touched: HashSet<u64>,
+    full: bool,
     recovering: bool,
     wrong: Vec<String>,
     begun: Instant,
@@ -45,6 +49,8 @@ struct Check {
 struct Recording {
     tape: Tape,
     bases: Bases,
+    /// Where what cannot be preserved is lost.
+    losses: Option<Losses>,
     windows: Windows,
     cuts: VecDeque<Cut>,
 }
@@ -146,7 +152,17 @@ impl Director {
             }
             Note::Loaded { status } => self.loaded(status)?,
             Note::Values { id } => self.compare(id),
+            Note::Full => {
+                if let Some(check) = &mut self.check {
+                    check.full = true;
+                }
+            }
             Note::Wrote { id, write } => {
+                let chunk = self.task_round(0).chunk;
+                if let (Some(check), None) = (&mut self.check, id) {
+                    let last = write.first + write.sectors - 1;
+                    check.touched.extend(write.first / chunk..=last / chunk);
+                }
                 let seen = self.check.as_mut().and_then(|check| check.seen.get_mut(id));
                 let sectors = seen.into_iter().flatten().skip(write.first as usize);
                 for value in sectors.take(write.sectors as usize) {
@@ -169,6 +185,7 @@ impl Director {
             milliseconds: self.options.milliseconds,
             chunk: [8, 16][rng.usize(..2)],
             store: self.options.store_type.clone(),
+            preserve: (self.seed ^ self.round) % 2 == 0,
             // A bitmask store has none.
             subs: self.options.store_type == "btree",
             count,
@@ -216,8 +233,9 @@ impl Director {
         disks.insert(content);
         let sectors = disks.content[Disk::Origin as usize].len() / SECTOR;
         let bases = Bases::new(&tape, sectors, self.round, &self.given);
-        let chunk = self.task_round(0).chunk;
-        let windows = Windows::new(&tape, self.round, chunk);
+        let round = self.task_round(0);
+        let windows = Windows::new(&tape, &round);
+        let losses = (!round.preserve).then(|| Losses::new(&tape, self.round, round.chunk));
         let cuts = Cut::choose(
             self.options.cuts,
             self.made,
@@ -226,10 +244,12 @@ impl Director {
             self.options.window.as_deref(),
             &mut self.rng,
         );
-        println!("# round {}: {}", self.round, tape.summary());
+        let policy = if round.preserve { "" } else { "origin first, " };
+        println!("# round {}: {policy}{}", self.round, tape.summary());
         self.recording = Some(Recording {
             tape,
             bases,
+            losses,
             windows,
             cuts,
         });
@@ -247,7 +267,8 @@ impl Director {
         }
         let images = cut.images(&recording.tape);
         disks.insert(images.clone());
-        let model = Model::new(&recording.tape, &recording.bases, cut.position);
+        let (tape, losses) = (&recording.tape, recording.losses.as_ref());
+        let model = Model::new(tape, &recording.bases, losses, cut.position);
         self.begin_check(Check {
             recovering: cut.again > 0,
             cut,
@@ -257,6 +278,8 @@ impl Director {
             read: HashSet::new(),
             passes: 0,
             ids: Vec::new(),
+            touched: HashSet::new(),
+            full: false,
             wrong: Vec::new(),
             begun: Instant::now(),
         });
@@ -316,6 +339,7 @@ impl Director {
     }
 
     fn compare(&mut self, id: &Option<String>) {
+        let round = self.task_round(0);
         let Some(check) = &mut self.check else {
             return;
         };
@@ -325,7 +349,13 @@ impl Director {
             .map_or("origin".into(), |id| format!("snapshot {id}"));
         check.read.insert(id.clone());
         let wrong = match check.seen.get(id) {
-            Some(seen) => changes(seen, values),
+            Some(seen) => {
+                // What the origin's writes have cost since.
+                let lossy = !round.preserve && check.full && id.is_some();
+                let lost =
+                    |sector: usize| lossy && check.touched.contains(&(sector as u64 / round.chunk));
+                changes(seen, values, lost)
+            }
             None => {
                 let volume = match id {
                     None => Some(&check.model.origin),
@@ -457,10 +487,11 @@ impl Director {
 }
 
 /// Says what differs from what was there at the first load and was written since.
-fn changes(before: &[u64], after: &[u64]) -> Vec<String> {
+fn changes(before: &[u64], after: &[u64], lost: impl Fn(usize) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for (sector, (before, after)) in before.iter().zip(after).enumerate() {
-        if before != after && wrong.len() < MOST {
+        let good = before == after || (*after == sector::UNREADABLE && lost(sector));
+        if !good && wrong.len() < MOST {
             wrong.push(format!(
                 "sector {sector}: {} at the second load, before it {}",
                 sector::describe(*after),

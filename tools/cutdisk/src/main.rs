@@ -12,6 +12,7 @@
 mod cut;
 mod director;
 mod guest;
+mod loss;
 mod model;
 mod nbd;
 mod note;

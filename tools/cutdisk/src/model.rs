@@ -3,11 +3,12 @@
 //! What the origin and every snapshot may hold after a cut, by what the guest has noted.
 
 use crate::{
-    note::Note,
+    loss::Losses,
+    note::{Note, Written},
     sector::{self, SECTOR},
     tape::{Disk, Event, Tape},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Number of the origin among the volumes.
 pub const ORIGIN: u16 = 1;
@@ -21,6 +22,9 @@ struct Base {
     /// that such a write is below.
     late: Option<(u16, u64)>,
 }
+
+/// A part of a volume that was discarded or overwritten with zeroes, as a write.
+type Zeroing = (u16, Written);
 
 /// What all snapshots of a round were cut with.
 pub struct Bases {
@@ -109,6 +113,12 @@ pub struct Volume {
     base: Option<Base>,
     /// The value of the last write that is known to be durable, or zero.
     floor: Vec<u64>,
+    /// What may have become zeroes.
+    zeroings: Vec<Zeroing>,
+    /// Chunks that may be lost.
+    lost: HashSet<usize>,
+    /// Sectors in a chunk.
+    chunk: usize,
     /// Whether it is there.
     pub there: There,
 }
@@ -119,6 +129,9 @@ impl Volume {
             number,
             base,
             floor: vec![0; sectors],
+            zeroings: Vec::new(),
+            lost: HashSet::new(),
+            chunk: sectors,
             there: There::Perhaps,
         }
     }
@@ -130,8 +143,30 @@ impl Volume {
             .skip(first as usize)
             .take(sectors as usize)
         {
-            *floor = value.max(*floor);
+            if sector::count(value) > sector::count(*floor) {
+                *floor = value;
+            }
         }
+    }
+
+    /// Whether something discarded or zeroed the sector after the write of `least`, in this volume
+    /// or, before `late`, in the one that it is a snapshot of.
+    fn may_be_zero(&self, sector: usize, least: u64, late: Option<(u16, u64)>) -> bool {
+        self.zeroings.iter().any(|(volume, write)| {
+            let count = sector::count(write.value);
+            let own = *volume == self.number;
+            let parent = late.is_some_and(|(parent, end)| *volume == parent && count < end);
+            let sectors = write.first as usize..(write.first + write.sectors) as usize;
+            (own || parent) && count > sector::count(least) && sectors.contains(&sector)
+        })
+    }
+
+    /// Whether the chunk of a sector may be lost: nothing of it was written durably.
+    fn may_be_lost(&self, sector: usize) -> bool {
+        let chunk = sector / self.chunk;
+        let mut sectors = self.floor.chunks(self.chunk).skip(chunk);
+        let written = |sectors: &[u64]| sectors.iter().any(|floor| *floor != 0);
+        self.lost.contains(&chunk) && !sectors.next().is_some_and(written)
     }
 
     /// Says what is wrong with these values; at most `most` of it.
@@ -148,12 +183,16 @@ impl Volume {
             };
             let newer = sector::count(found) > sector::count(least);
             let own = sector::volume(found) == self.number && newer;
-            let late = base
-                .and_then(|base| base.late)
-                .is_some_and(|(parent, end)| {
-                    sector::volume(found) == parent && newer && sector::count(found) < end
-                });
-            if found != least && !own && !late && wrong.len() < most {
+            let from = base.and_then(|base| base.late);
+            let late = from.is_some_and(|(parent, end)| {
+                sector::volume(found) == parent && newer && sector::count(found) < end
+            });
+            let good = sector::holds(found, least)
+                || own
+                || late
+                || (found == 0 && self.may_be_zero(sector, least, from))
+                || (found == sector::UNREADABLE && self.may_be_lost(sector));
+            if !good && wrong.len() < most {
                 wrong.push(format!(
                     "sector {sector}: found {}, not {}{}",
                     sector::describe(found),
@@ -180,13 +219,15 @@ pub struct Model {
 
 impl Model {
     /// What holds after a cut at `position`.
-    pub fn new(tape: &Tape, bases: &Bases, position: usize) -> Self {
+    pub fn new(tape: &Tape, bases: &Bases, losses: Option<&Losses>, position: usize) -> Self {
         let mut model = Model {
             origin: Volume::new(ORIGIN, bases.sectors, None),
             snapshots: BTreeMap::new(),
         };
+        let mut zeroings = Vec::new();
         for (_, note) in tape.notes(position) {
             match note {
+                Note::Zeroing { volume, write } => zeroings.push((*volume, *write)),
                 Note::Durable { volume, writes } => {
                     let of = match *volume {
                         ORIGIN => Some(&mut model.origin),
@@ -209,6 +250,14 @@ impl Model {
                 Note::Deleting { id } => model.set(id, There::Perhaps),
                 Note::Deleted { id } => model.set(id, There::No),
                 _ => (),
+            }
+        }
+        model.origin.zeroings.clone_from(&zeroings);
+        for snapshot in model.snapshots.values_mut() {
+            snapshot.zeroings.clone_from(&zeroings);
+            if let Some(losses) = losses {
+                snapshot.chunk = losses.chunk();
+                snapshot.lost = losses.of(snapshot.number, position);
             }
         }
         model
@@ -239,7 +288,6 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::note::Written;
 
     const ROUND: u64 = 5;
 
@@ -304,7 +352,7 @@ mod tests {
         let (tape, bases) = tape();
         let value = sector::value;
         let good = |volume: &Volume, values: [u64; 2]| volume.compare(&values, 9).is_empty();
-        let model = Model::new(&tape, &bases, 8);
+        let model = Model::new(&tape, &bases, None, 8);
         assert!(good(&model.origin, [value(ORIGIN, 1), 0]));
         assert!(good(&model.origin, [value(ORIGIN, 3), value(ORIGIN, 2)]));
         assert!(!good(&model.origin, [0, 0]));
@@ -316,7 +364,7 @@ mod tests {
         assert!(good(snapshot, [value(2, 7), value(2, 8)]));
         assert!(!good(snapshot, [value(ORIGIN, 3), value(2, 5)]));
         assert!(!good(snapshot, [value(ORIGIN, 1), value(ORIGIN, 2)]));
-        let before = Model::new(&tape, &bases, 7);
+        let before = Model::new(&tape, &bases, None, 7);
         let snapshot = &before.snapshots["1"];
         assert!(good(snapshot, [value(ORIGIN, 1), value(ORIGIN, 2)]));
         assert!(!good(snapshot, [value(ORIGIN, 1), 0]));
@@ -326,7 +374,7 @@ mod tests {
     fn a_snapshots_snapshot_has_its_parents_content() {
         let (tape, bases) = tape();
         let value = sector::value;
-        let model = Model::new(&tape, &bases, 11);
+        let model = Model::new(&tape, &bases, None, 11);
         let good = |values: [u64; 2]| model.snapshots["1.0"].compare(&values, 9).is_empty();
         assert!(good([value(ORIGIN, 1), value(2, 5)]));
         assert!(good([value(2, 6), value(2, 8)]));
@@ -341,7 +389,7 @@ mod tests {
         let (tape, bases) = tape();
         let wrong = |position, ids: &[&str]| {
             let ids: Vec<_> = ids.iter().map(|id| id.to_string()).collect();
-            let model = Model::new(&tape, &bases, position);
+            let model = Model::new(&tape, &bases, None, position);
             model.compare_ids(&ids).len()
         };
         assert_eq!(wrong(3, &["1"]), 1);
@@ -352,5 +400,35 @@ mod tests {
         assert_eq!(wrong(12, &["1.0"]), 0);
         assert_eq!(wrong(13, &["1.0"]), 0);
         assert_eq!(wrong(13, &["1", "1.0"]), 1);
+    }
+
+    #[test]
+    fn what_was_discarded_may_be_zeroes() {
+        let (mut tape, bases) = tape();
+        let value = sector::value;
+        let zeroing = |volume, first, count| {
+            let write = Written {
+                first,
+                sectors: 1,
+                value: sector::zero(volume, count),
+            };
+            Event::Note(Note::Zeroing { volume, write })
+        };
+        // In the snapshot, in the snapshot of that, and in the latter's parent too late.
+        tape.events.insert(11, zeroing(2, 0, 12));
+        tape.events.insert(11, zeroing(3, 1, 11));
+        tape.events.insert(11, durable(2, 1, sector::zero(2, 10)));
+        let good = |position, id: &str, values: [u64; 2]| {
+            let model = Model::new(&tape, &bases, None, position);
+            model.snapshots[id].compare(&values, 9).is_empty()
+        };
+        assert!(!good(11, "1", [value(ORIGIN, 1), 0]));
+        assert!(good(12, "1", [value(ORIGIN, 1), 0]));
+        assert!(!good(12, "1", [value(ORIGIN, 1), value(2, 5)]));
+        assert!(!good(12, "1.0", [value(ORIGIN, 1), 0]));
+        assert!(good(13, "1.0", [value(ORIGIN, 1), 0]));
+        assert!(!good(13, "1", [0, 0]));
+        assert!(good(14, "1", [0, 0]));
+        assert!(!good(14, "1.0", [0, 0]));
     }
 }

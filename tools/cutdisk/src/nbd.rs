@@ -19,8 +19,8 @@ const REQUEST_MAGIC: u32 = 0x2560_9513;
 const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 const FIXED_NEWSTYLE: u16 = 1;
 const NO_ZEROES: u16 = 2;
-/// There are flags, FLUSH, FUA and WRITE_ZEROES.
-const EXPORT_FLAGS: u16 = 1 | 4 | 8 | 64;
+/// There are flags, FLUSH, FUA, TRIM and WRITE_ZEROES.
+const EXPORT_FLAGS: u16 = 1 | 4 | 8 | 32 | 64;
 const FUA: u16 = 1;
 const INVALID: u32 = 22;
 const MOST_BYTES: u32 = 32 << 20;
@@ -43,6 +43,7 @@ mod command {
     pub const WRITE: u16 = 1;
     pub const DISCONNECT: u16 = 2;
     pub const FLUSH: u16 = 3;
+    pub const TRIM: u16 = 4;
     pub const WRITE_ZEROES: u16 = 6;
 }
 
@@ -223,7 +224,8 @@ fn transmit(
                 None
             }
             command::WRITE => Some(export.write(at, data, flags & FUA != 0)),
-            command::WRITE_ZEROES => {
+            // A disk that reads as zeroes where something was discarded.
+            command::WRITE_ZEROES | command::TRIM => {
                 Some(export.write(at, vec![0; len as usize], flags & FUA != 0))
             }
             _ => {

@@ -36,6 +36,10 @@ pub enum Note {
     Begin,
     /// These writes to the volume had ended before a flush of it began, which has ended well.
     Durable { volume: u16, writes: Vec<Written> },
+    /// This part of a volume is about to be discarded, or overwritten with zeroes.
+    Zeroing { volume: u16, write: Written },
+    /// That has ended.
+    Zeroed { volume: u16 },
     /// A snapshot is about to be cut, of the origin or of `parent`. For the latter, the values
     /// are those of the last writes to the parent that have ended, zero where there was none.
     Creating {
@@ -53,7 +57,7 @@ pub enum Note {
     Deleting { id: String },
     /// It is.
     Deleted { id: String },
-    /// The store was found full.
+    /// The store is full: a write to a snapshot has just failed for that.
     Full,
     /// All devices are about to be removed, and loaded again.
     Restarting,
@@ -105,6 +109,8 @@ pub struct Round {
     pub chunk: u64,
     /// Type of the store.
     pub store: String,
+    /// Whether what cannot be preserved is an error; else it is lost.
+    pub preserve: bool,
     /// Whether snapshots of snapshots are cut.
     pub subs: bool,
     /// First count for what the guest writes.

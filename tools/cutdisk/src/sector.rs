@@ -15,6 +15,8 @@ pub const TORN: u64 = u64::MAX - 1;
 /// The value of a sector that is whole, and belongs elsewhere.
 pub const MISPLACED: u64 = u64::MAX - 2;
 
+/// Marks the value of a write of zeroes. No volume has so great a number.
+const ZERO: u64 = 1 << 63;
 const COUNT_BITS: u32 = 48;
 /// Bytes that are repeated through a sector.
 const RECORD: usize = 32;
@@ -26,7 +28,21 @@ pub fn value(volume: u16, count: u64) -> u64 {
 
 /// The number of the volume that a value was written to.
 pub fn volume(value: u64) -> u16 {
-    (value >> COUNT_BITS) as u16
+    ((value & !ZERO) >> COUNT_BITS) as u16
+}
+
+/// What a write of zeroes with that count to the volume with that number leaves. On a disk it
+/// looks like zero.
+pub fn zero(volume: u16, count: u64) -> u64 {
+    ZERO | value(volume, count)
+}
+
+/// Whether a sector that was read as `found` holds what the write of `value` has left.
+pub fn holds(found: u64, value: u64) -> bool {
+    match value & ZERO {
+        0 => found == value,
+        _ => found == 0,
+    }
 }
 
 /// The count of a value, by which values are ordered in time.
@@ -91,6 +107,9 @@ pub fn describe(value: u64) -> String {
         TORN => "torn or foreign data".into(),
         MISPLACED => "data of another sector".into(),
         0 => "zeroes".into(),
+        _ if value & ZERO != 0 => {
+            format!("zeroes, {} to volume {}", count(value), volume(value))
+        }
         _ => format!("write {} to volume {}", count(value), volume(value)),
     }
 }
@@ -110,5 +129,13 @@ mod tests {
         assert_eq!(read(&buf[..SECTOR], 8, 40), TORN);
         buf[100] ^= 1;
         assert_eq!(read(&buf[..SECTOR], 7, 40), TORN);
+    }
+
+    #[test]
+    fn a_write_of_zeroes_has_a_count() {
+        let zeroes = zero(3, 99);
+        assert_eq!((volume(zeroes), count(zeroes)), (3, 99));
+        assert!(holds(0, zeroes) && !holds(zeroes, zeroes));
+        assert!(!holds(0, value(3, 99)) && holds(value(3, 99), value(3, 99)));
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     model::ORIGIN,
-    note::Note,
+    note::{Note, Round},
     sector::{self, SECTOR},
     tape::{Disk, Event, Kind, Tape},
 };
@@ -46,6 +46,10 @@ windows! {
     DeleteDone "deleted: told, and no log write is durable since",
     Restart "unload and load",
     Full "store full",
+    FullLossy "store full, and the origin goes on",
+    Discard "discard, or write of zeroes, of the origin on its way",
+    SnapDiscard "discard, or write of zeroes, of a snapshot on its way",
+    DiscardDone "that of a snapshot ended, and no log write is durable since",
     Wrapped "after a log wrap",
     Reused "after a second use of a chunk",
     Replay "in recovery",
@@ -87,14 +91,15 @@ pub struct Windows(Vec<u64>);
 
 impl Windows {
     /// Finds them.
-    pub fn new(tape: &Tape, round: u64, chunk: u64) -> Self {
+    pub fn new(tape: &Tape, round: &Round) -> Self {
         let mut state = State {
-            chunk: chunk as usize * SECTOR,
+            chunk: round.chunk as usize * SECTOR,
+            lossy: !round.preserve,
             ..State::default()
         };
         let mut all = vec![0];
         for event in &tape.events {
-            state.see(event, round);
+            state.see(event, round.number);
             all.push(state.open());
         }
         Windows(all)
@@ -126,6 +131,12 @@ struct State {
     caches: [Cache; 2],
     /// Bytes of a chunk.
     chunk: usize,
+    /// What cannot be preserved is lost.
+    lossy: bool,
+    /// Discards that are under way, by volume.
+    discards: Vec<u16>,
+    /// A snapshot's has ended.
+    discarded: bool,
     /// Chunks of the origin that were written since the last snapshot of it was cut.
     touched: HashSet<usize>,
     /// The first writes to them that have not ended.
@@ -134,7 +145,7 @@ struct State {
     silent: bool,
     /// A snapshot was flushed meanwhile.
     synced: bool,
-    /// A log write has begun since one was flushed or deleted.
+    /// A log write has begun since one was flushed or deleted, or a part of it discarded.
     logged: bool,
     /// Snapshots of the origin, and of snapshots, that are being created.
     creating: Option<bool>,
@@ -202,7 +213,7 @@ impl State {
                 self.released.remove(request);
                 let store = &self.caches[Disk::Store as usize];
                 if self.logged && !store.flying(Kind::Log) && !store.cached(Kind::Log) {
-                    (self.deleted, self.synced) = (false, false);
+                    (self.deleted, self.synced, self.discarded) = (false, false, false);
                 }
             }
             Event::Note(note) => match note {
@@ -220,6 +231,14 @@ impl State {
                 Note::Restarting => self.restarting = true,
                 Note::Restarted => self.restarting = false,
                 Note::Full => self.full = true,
+                Note::Zeroing { volume, .. } => self.discards.push(*volume),
+                Note::Zeroed { volume } => {
+                    let at = self.discards.iter().position(|other| other == volume);
+                    at.map(|at| self.discards.swap_remove(at));
+                    if *volume != ORIGIN {
+                        (self.discarded, self.logged) = (true, false);
+                    }
+                }
                 Note::Silent => self.silent = true,
                 Note::Loud => (self.silent, self.synced) = (false, false),
                 Note::Durable { volume, .. } if self.silent && *volume != ORIGIN => {
@@ -259,6 +278,11 @@ impl State {
         set(Window::DeleteDone, self.deleted);
         set(Window::Restart, self.restarting);
         set(Window::Full, self.full);
+        set(Window::FullLossy, self.full && self.lossy);
+        set(Window::Discard, self.discards.contains(&ORIGIN));
+        let of_snapshot = self.discards.iter().any(|volume| *volume != ORIGIN);
+        set(Window::SnapDiscard, of_snapshot);
+        set(Window::DiscardDone, self.discarded);
         set(Window::Wrapped, self.wrapped);
         set(Window::Reused, self.reused);
         open
@@ -278,6 +302,26 @@ mod tests {
             at: 0,
             data,
             fua: false,
+        }
+    }
+
+    fn ends(windows: &Windows, window: Window) -> Vec<(usize, usize)> {
+        let stretches = windows.stretches(window).into_iter();
+        stretches
+            .map(|stretch| (stretch.start, stretch.end))
+            .collect()
+    }
+
+    fn round() -> Round {
+        Round {
+            number: 1,
+            seed: 0,
+            milliseconds: 0,
+            chunk: 8,
+            store: String::new(),
+            preserve: true,
+            subs: true,
+            count: 1,
         }
     }
 
@@ -301,14 +345,14 @@ mod tests {
             end(4),
             write(5, log),
         ];
-        let windows = Windows::new(&tape, 1, 8);
-        let stretches = |window| windows.stretches(window);
-        assert_eq!(stretches(Window::Copying), [1..2]);
-        assert_eq!(stretches(Window::Copied), [2..3]);
-        assert_eq!(stretches(Window::Preflush), [3..4]);
-        assert_eq!(stretches(Window::LogFlying), [5..6, 9..10]);
-        assert_eq!(stretches(Window::LogCached), [6..8]);
-        assert_eq!(stretches(Window::Wrapped), [9..10]);
+        let windows = Windows::new(&tape, &round());
+        let stretches = |window| ends(&windows, window);
+        assert_eq!(stretches(Window::Copying), [(1, 2)]);
+        assert_eq!(stretches(Window::Copied), [(2, 3)]);
+        assert_eq!(stretches(Window::Preflush), [(3, 4)]);
+        assert_eq!(stretches(Window::LogFlying), [(5, 6), (9, 10)]);
+        assert_eq!(stretches(Window::LogCached), [(6, 8)]);
+        assert_eq!(stretches(Window::Wrapped), [(9, 10)]);
         assert_eq!(windows.at(8), 0);
     }
 
@@ -346,9 +390,9 @@ mod tests {
             note(durable(2)),
             note(Note::Loud),
         ];
-        let windows = Windows::new(&tape, 1, 8);
-        assert_eq!(windows.stretches(Window::CreateDone), [2..13]);
-        assert_eq!(windows.stretches(Window::Released), [3..4, 6..7]);
-        assert_eq!(windows.stretches(Window::Synced), [11..12]);
+        let windows = Windows::new(&tape, &round());
+        assert_eq!(ends(&windows, Window::CreateDone), [(2, 13)]);
+        assert_eq!(ends(&windows, Window::Released), [(3, 4), (6, 7)]);
+        assert_eq!(ends(&windows, Window::Synced), [(11, 12)]);
     }
 }

@@ -55,6 +55,9 @@ pub fn run(link: &Link, round: &Round) -> Result<()> {
     }
     write(link, round, &mut rng, &device, None, &mut count)?;
     drop(device);
+    if origin.status()?.split_whitespace().nth(3) == Some("full") {
+        link.note(&Note::Full)?;
+    }
     origin.remove()?;
     link.note(&Note::Removed)?;
 
@@ -91,11 +94,19 @@ fn values(round: &Round, mapped: &Mapped) -> Result<Vec<u64>> {
         let bytes = (device.sectors() - first).min((STEP / SECTOR) as u64) as usize * SECTOR;
         let data = &mut buffer.bytes()[..bytes];
         let good = device.read(first, data).is_ok();
-        let sectors = (first..).zip(data.chunks_exact(SECTOR));
-        values.extend(sectors.map(|(sector, data)| match good {
-            true => sector::read(data, round.number, sector),
-            false => sector::UNREADABLE,
-        }));
+        let chunk = round.chunk as usize * SECTOR;
+        for (first, data) in (first..)
+            .step_by(chunk / SECTOR)
+            .zip(data.chunks_mut(chunk))
+        {
+            // What is lost is so by chunks.
+            let good = good || device.read(first, data).is_ok();
+            let sectors = (first..).zip(data.chunks_exact(SECTOR));
+            values.extend(sectors.map(|(sector, data)| match good {
+                true => sector::read(data, round.number, sector),
+                false => sector::UNREADABLE,
+            }));
+        }
     }
     Ok(values)
 }
@@ -119,6 +130,7 @@ fn write(
     sector::fill(buffer.bytes(), round.number, value, first);
     match device.write(first, buffer.bytes()) {
         Err(e) if raw::is_full(&e) => return Ok(()),
+        Err(e) if raw::is_lost(&e) && !round.preserve && id.is_some() => return Ok(()),
         result => result?,
     }
     let id = id.cloned();

@@ -47,11 +47,14 @@ pub fn run() -> Result<()> {
 fn load(round: &Round) -> Result<Mapped> {
     let sectors = Raw::open(ORIGIN_DISK, false)?.sectors();
     let Round { chunk, store, .. } = round;
+    let policy = if round.preserve {
+        "1 preserve-on-error"
+    } else {
+        "0"
+    };
     Mapped::new(
         NAME,
-        &format!(
-            "0 {sectors} multisnapshot {ORIGIN_DISK} {STORE_DISK} {chunk} 1 preserve-on-error {store} 0"
-        ),
+        &format!("0 {sectors} multisnapshot {ORIGIN_DISK} {STORE_DISK} {chunk} {policy} {store} 0"),
     )
 }
 

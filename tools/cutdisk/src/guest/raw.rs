@@ -3,11 +3,12 @@
 //! Block devices past the page cache.
 
 use crate::sector::SECTOR;
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom},
     os::unix::fs::{FileExt, OpenOptionsExt},
+    process::Command,
 };
 
 /// What memory and places must be a multiple of.
@@ -75,7 +76,31 @@ impl Raw {
     }
 }
 
+/// Discards a part of a device, or overwrites it with zeroes; `false` if there was no space.
+pub fn blkdiscard(path: &str, zeroes: bool, first: u64, sectors: u64) -> Result<bool> {
+    let mut command = Command::new("blkdiscard");
+    // Others may do the same just now.
+    command.arg("--force");
+    if zeroes {
+        command.arg("--zeroout");
+    }
+    let bytes = |sectors: u64| (sectors * SECTOR as u64).to_string();
+    command.args(["--offset", &bytes(first), "--length", &bytes(sectors), path]);
+    let output = command.output().context("cannot run blkdiscard")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(true),
+        false if error.contains("No space left") => Ok(false),
+        false => bail!("{}", error.trim()),
+    }
+}
+
 /// Whether a write failed for want of space.
 pub fn is_full(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOSPC)
+}
+
+/// Whether it failed as it does where something is lost.
+pub fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
 }

@@ -8,10 +8,10 @@ use super::{
     raw::{self, Buffer, Raw},
 };
 use crate::{
-    note::{Note, Written},
+    note::{Note, Round, Written},
     sector::{self, SECTOR},
 };
-use anyhow::Result;
+use anyhow::{bail, Result};
 use std::sync::{
     atomic::{AtomicU64, Ordering},
     Arc, Mutex, MutexGuard, PoisonError,
@@ -52,6 +52,19 @@ pub struct Volume {
     mapped: Mapped,
 }
 
+/// What is done to a part of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// It is written.
+    Write,
+    /// It is written, and durable then.
+    DurableWrite,
+    /// It is overwritten with zeroes.
+    Zero,
+    /// It is discarded.
+    Discard,
+}
+
 /// What a write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -59,6 +72,8 @@ pub enum Outcome {
     Good,
     /// There was no space for it.
     Full,
+    /// It would have left a part as it was, and that is lost.
+    Lost,
 }
 
 impl Volume {
@@ -99,14 +114,14 @@ impl Volume {
         self.lock().ended.clone()
     }
 
-    /// Writes something somewhere.
-    pub fn write(
+    /// Does something to a part of it.
+    pub fn change(
         &self,
         link: &Link,
         count: &AtomicU64,
-        round: u64,
+        round: &Round,
         extent: (u64, u64),
-        dsync: bool,
+        op: Op,
     ) -> Result<Outcome> {
         let (first, sectors) = extent;
         let range = first as usize..(first + sectors) as usize;
@@ -117,33 +132,64 @@ impl Volume {
             }
             writes.busy[range.clone()].fill(true);
             // Under the lock: whoever writes there next has a greater one.
-            sector::value(self.number, count.fetch_add(1, Ordering::Relaxed))
+            let count = count.fetch_add(1, Ordering::Relaxed);
+            match op {
+                Op::Write | Op::DurableWrite => sector::value(self.number, count),
+                Op::Zero | Op::Discard => sector::zero(self.number, count),
+            }
         };
-        let mut buffer = Buffer::new(sectors as usize * SECTOR);
-        sector::fill(buffer.bytes(), round, value, first);
-        let raw = if dsync { &self.dsync } else { &self.plain };
-        let result = raw.write(first, buffer.bytes());
         let written = Written {
             first,
             sectors,
             value,
         };
+        let result = match op {
+            Op::Write => self.write(&self.plain, round.number, written),
+            Op::DurableWrite => self.write(&self.dsync, round.number, written),
+            Op::Zero | Op::Discard => self.zero(link, written, op == Op::Zero),
+        };
         let mut writes = self.lock();
         writes.busy[range.clone()].fill(false);
-        match result {
-            Ok(()) => {
+        match result? {
+            // What is discarded may be there all the same.
+            Outcome::Good if op == Op::Discard => {}
+            Outcome::Good => {
                 writes.ended[range].fill(value);
                 writes.cached.push(written);
             }
-            Err(e) if raw::is_full(&e) => return Ok(Outcome::Full),
-            Err(e) => return Err(e.into()),
+            Outcome::Lost if round.preserve || self.id.is_none() => bail!("an I/O error"),
+            other => return Ok(other),
         }
         drop(writes);
-        if dsync {
+        if op == Op::DurableWrite {
             let (volume, writes) = (self.number, vec![written]);
             link.note(&Note::Durable { volume, writes })?;
         }
         Ok(Outcome::Good)
+    }
+
+    fn write(&self, raw: &Raw, round: u64, write: Written) -> Result<Outcome> {
+        let mut buffer = Buffer::new(write.sectors as usize * SECTOR);
+        sector::fill(buffer.bytes(), round, write.value, write.first);
+        match raw.write(write.first, buffer.bytes()) {
+            Ok(()) => Ok(Outcome::Good),
+            Err(e) if raw::is_full(&e) => Ok(Outcome::Full),
+            Err(e) if raw::is_lost(&e) => Ok(Outcome::Lost),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn zero(&self, link: &Link, write: Written, zeroes: bool) -> Result<Outcome> {
+        let volume = self.number;
+        link.note(&Note::Zeroing { volume, write })?;
+        let path = self.mapped.path();
+        let result = raw::blkdiscard(&path, zeroes, write.first, write.sectors);
+        link.note(&Note::Zeroed { volume })?;
+        Ok(if result? {
+            Outcome::Good
+        } else {
+            Outcome::Full
+        })
     }
 
     /// Flushes it, and notes what is durable then.

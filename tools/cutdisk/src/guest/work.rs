@@ -8,7 +8,7 @@ use super::{
     link::Link,
     load, load_snapshot,
     raw::{Buffer, Raw},
-    volume::{Outcome, Volume, Writes},
+    volume::{Op, Outcome, Volume, Writes},
     ORIGIN, ORIGIN_DISK,
 };
 use crate::{
@@ -31,6 +31,8 @@ const ORIGIN_THREADS: u64 = 4;
 const SNAPSHOT_THREADS: u64 = 3;
 /// Most snapshots.
 const MOST: usize = 5;
+/// How often a thread tells that the store is full.
+const FULL_EACH: Duration = Duration::from_millis(10);
 /// Commands that must have been given before the workload ends.
 const LEAST_COMMANDS: u32 = 25;
 
@@ -150,7 +152,7 @@ impl World<'_> {
     /// Writes and flushes: the first threads the origin, the others snapshots.
     fn write(&self, thread: u64) -> Result<()> {
         let mut rng = self.rng(thread);
-        let mut told_full = false;
+        let mut told_full = Instant::now() - FULL_EACH;
         while self.goes_on() {
             let _turn = self.turn.read().unwrap_or_else(PoisonError::into_inner);
             let volume = {
@@ -167,13 +169,22 @@ impl World<'_> {
                 volume.flush(self.link)?;
                 continue;
             }
-            let extent = self.extent(&mut rng);
-            let dsync = !calm && rng.u32(..16) == 0;
-            let outcome = volume.write(self.link, &self.count, self.round.number, extent, dsync)?;
-            if outcome == Outcome::Full && !told_full {
+            let op = match rng.u32(..64) {
+                0 => Op::Zero,
+                1 => Op::Discard,
+                2..6 if !calm => Op::DurableWrite,
+                _ => Op::Write,
+            };
+            let extent = match op {
+                Op::Write | Op::DurableWrite => self.extent(&mut rng),
+                Op::Zero | Op::Discard => self.chunks(&mut rng),
+            };
+            let outcome = volume.change(self.link, &self.count, self.round, extent, op)?;
+            // Now and then, as long as it is so.
+            if outcome == Outcome::Full && told_full.elapsed() > FULL_EACH {
                 self.link.note(&Note::Full)?;
+                told_full = Instant::now();
             }
-            told_full = outcome == Outcome::Full;
         }
         Ok(())
     }
@@ -193,6 +204,14 @@ impl World<'_> {
                 (rng.u64(..=area - sectors), sectors)
             }
         }
+    }
+
+    /// Some chunks.
+    fn chunks(&self, rng: &mut fastrand::Rng) -> (u64, u64) {
+        let chunk = self.round.chunk;
+        let most = self.sectors / chunk / [1, 16][rng.usize(..2)];
+        let first = rng.u64(..most - 2);
+        (first * chunk, rng.u64(1..3) * chunk)
     }
 
     /// Cuts, deletes and restarts.
@@ -258,7 +277,7 @@ impl World<'_> {
         for _ in 0..2 {
             for _ in 0..rng.u32(1..4) {
                 let extent = (rng.u64(..self.sectors / chunk) * chunk, chunk);
-                volume.write(self.link, &self.count, self.round.number, extent, false)?;
+                volume.change(self.link, &self.count, self.round, extent, Op::Write)?;
             }
             volume.flush(self.link)?;
         }
