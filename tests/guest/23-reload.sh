@@ -45,7 +45,7 @@ make_ms ms /dev/o /dev/s 32
 # A shorter table.
 dmesg_mark
 fails_with "a shorter table is refused while the device is live" EINVAL \
-	dmsetup reload ms --table "0 $((size / 2)) multisnapshot /dev/o /dev/s 32 0 btree 0"
+	dmsetup reload ms --table "0 $((size / 2)) multisnapshot /dev/o /dev/s 32 0 $STORE_TYPE 0"
 like "with both numbers" "$(our_lines)" "$((size / 2)) .* $size"
 is "the table is what it was" "$(dmsetup table ms | cut -d' ' -f2)" "$size"
 

@@ -48,7 +48,7 @@ is "is passed down as it is" $(($(discarded /dev/o) - before)) 64
 ok "discard-copy can be switched on" \
 	dmsetup reload ms --table "$(ms_table /dev/o /dev/s 32 "1 discard-copy")"
 dmsetup suspend ms && dmsetup resume ms
-like "the table shows it" "$(dmsetup table ms)" " 32 1 discard-copy btree 0$"
+like "the table shows it" "$(dmsetup table ms)" " 32 1 discard-copy $STORE_TYPE 0$"
 before=$(discarded /dev/o) copied=$(ms_status ms copied)
 ok "a discard of what a snapshot needs" blkdiscard -o $((4 * mib)) -l $((2 * mib)) /dev/mapper/ms
 is "is passed down" $(($(discarded /dev/o) - before)) 4096
@@ -57,7 +57,7 @@ ok "the origin is empty there" is_zero /dev/mapper/ms 8192 4096
 ok "the snapshot is right" check_pattern /dev/mapper/s1 0 16384 1
 both="2 preserve-on-error discard-copy"
 dmsetup reload ms --table "$(ms_table /dev/o /dev/s 32 "$both")" && dmsetup suspend ms && dmsetup resume ms
-like "with both words" "$(dmsetup table ms)" " 32 $both btree 0$"
+like "with both words" "$(dmsetup table ms)" " 32 $both $STORE_TYPE 0$"
 dmsetup reload ms --table "$(ms_table /dev/o /dev/s 32)" && dmsetup suspend ms && dmsetup resume ms
 copied=$(ms_status ms copied)
 ok "switched off" blkdiscard -o $((6 * mib)) -l $mib /dev/mapper/ms

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The torture of the other store.
+# The torture of the other store.  BITMASK_SEEDS is for this one alone.
 # cpus: 2
 TYPE=bitmask
-TORTURE_SEEDS=${TORTURE_SEEDS:-1}
+TORTURE_SEEDS=${BITMASK_SEEDS:-${TORTURE_SEEDS:-1 2}}
 . ./37-torture.sh
