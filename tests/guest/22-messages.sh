@@ -68,7 +68,6 @@ ok "and the snapshot's" dmsetup create snap --table "$snapline"
 like "a snapshot has a status" "$(dmsetup status snap)" "^0 $size multisnap-snap ."
 fails_with "and takes no message" EINVAL message snap create
 
-# An event: a cut that fails raises one, and so would a change of mode.
 is "status has all its fields" "$(dmsetup status ms | wc -w)" 26
 like "in the form that is documented" "$(dmsetup status ms)" \
 	"^0 $size multisnapshot rw - - - btree 32 [0-9]+/[0-9]+ [0-9]+ [0-9]+/[0-9]+ [0-9]+/[0-9]+( [0-9]+){8} - - - 303 1-303$"

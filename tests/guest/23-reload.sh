@@ -2,7 +2,7 @@
 # Tables that do not fit what runs: another mode, a shorter one, a snapshot whose
 # origin came back with another store.
 . ./lib.sh
-plan 36
+plan 39
 
 make_small 16 64 32
 size=$(sectors /dev/o)
@@ -76,17 +76,21 @@ swap() { dmsetup reload od --table "$1" && dmsetup suspend --noflush --nolockfs 
 dmsetup suspend ms2
 swap "0 $size flakey /dev/o2 0 0 1000"
 dmesg_mark
-fails_with "a cut at once without the origin's flush" EIO message ms2 create
+counting ms2 fails_with "a cut at once without the origin's flush" EIO message ms2 create
+is "raises an event" "$raised" 1
 like "is told in one line" "$(our_lines | grep -c .) $(our_lines)" "^1 .*snapshot 1 "
 is "and in status" "$(ms_status ms2 last)" failed:5
 dmsetup resume ms2
 message ms2 create > /dev/null
 dmesg_mark
-ok "one in a suspend lets that go on" dmsetup suspend ms2
+counting ms2 ok "one in a suspend lets that go on" dmsetup suspend ms2
+is "and raises an event" "$raised" 1
 like "and is told in one line" "$(our_lines | grep -c .) $(our_lines)" "^1 .*snapshot 1 "
 dmsetup resume ms2
 swap "0 $size linear /dev/o2 0"
-is "the id is given to the next" "$(take_snapshot ms2)" 1
+good() { is "the id is given to the next" "$(take_snapshot ms2)" 1; }
+counting ms2 good
+is "and a good one raises none" "$raised" 0
 dmsetup remove ms2
 
 dmsetup suspend ms

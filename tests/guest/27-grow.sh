@@ -1,7 +1,7 @@
 #!/bin/bash
 # Origin and store grow while they are in use, by a reload; nothing shrinks.
 . ./lib.sh
-plan 45
+plan 47
 
 # The devices are parts of larger ones, so that they can grow.
 small=16392 # not whole chunks
@@ -69,12 +69,14 @@ ok "the store loads again" dmsetup create ms --table "$(table $large)"
 
 # The store.
 before=$(total)
-fails_with "the store gets full" ENOSPC write_pattern /dev/mapper/ms 0 16384 4
+counting ms fails_with "the store gets full" ENOSPC write_pattern /dev/mapper/ms 0 16384 4
 is "as the mode says" "$(ms_status ms mode)" full
+is "and an event" "$raised" 1
 fails_with "a reload alone does not help" ENOSPC eval "reload $large && write_pattern /dev/mapper/ms 0 16384 4"
 part s 65536
-ok "the store's device has grown: the same table is taken" reload $large
+counting ms ok "the store's device has grown: the same table is taken" reload $large
 is "the mode is rw" "$(ms_status ms mode)" rw
+is "with an event" "$raised" 1
 like "there are more chunks" "$(total) $before" "^[0-9]{4} [0-9]{3}$"
 ok "writes go on" write_pattern /dev/mapper/ms 0 16384 4
 is "with no word of loss" "$(ms_status ms lost)" 0

@@ -4,7 +4,6 @@
 . ./lib.sh
 plan 47
 
-events() { dmsetup info -c --noheadings -o events "$1"; }
 total() { ms_status ms space | cut -d/ -f2; }
 free() { echo $(($(total) - $(ms_status ms space | cut -d/ -f1))); }
 reload() { dmsetup reload ms --table "$(ms_table /dev/o /dev/s 32 "$@")" && dmsetup resume ms; }

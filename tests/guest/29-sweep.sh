@@ -2,7 +2,7 @@
 # Deletion of many snapshots, on a full store, and under load: what is left is right, and all
 # space comes back.
 . ./lib.sh
-plan 21
+plan 23
 
 space_used() { ms_status ms space | cut -d/ -f1; }
 swept() { [ "$(ms_status ms sweep)" = - ]; }
@@ -52,11 +52,17 @@ make_small 16 10 32
 write_pattern /dev/mapper/ms 0 4096 1
 take_snapshot ms > /dev/null
 fill() { for at in $(seq 0 2048 30720); do write_pattern /dev/mapper/ms "$at" 2048 "$1" || return; done; }
-ok "the origin goes on when the store is full" fill 2
+counting ms ok "the origin goes on when the store is full" fill 2
 is "the mode is full" "$(ms_status ms mode)" full
-ok "the snapshot is deleted" message ms delete 1
-ok "the sweep comes to its end" within 60 swept
-ok "the mode is rw again" within 10 test "$(ms_status ms mode)" = rw
+is "with an event" "$raised" 1
+mode_is() { [ "$(ms_status ms mode)" = "$1" ]; }
+empty() {
+	ok "the snapshot is deleted" message ms delete 1
+	ok "the sweep comes to its end" within 60 swept
+	ok "the mode is rw again" within 10 mode_is rw
+}
+counting ms empty
+is "with an event" "$raised" 1
 is "a new snapshot is cut" "$(take_snapshot ms)" 2
 write_pattern /dev/mapper/ms 0 512 3
 make_snap s2 /dev/o 2

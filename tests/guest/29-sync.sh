@@ -84,12 +84,12 @@ dmsetup remove snap
 # What fails at the resume.
 load 8 11
 make_snap snap /dev/mapper/od 5
-before=$(dmsetup info -c --noheadings -o events ms)
+before=$(events ms)
 dmesg_mark
 ok "the resume succeeds though one is in use by then" dmsetup resume ms
 is "status says what failed" "$(ms_status ms sync)" failed:16
 like "one line does" "$(our_lines | grep -c .) $(our_lines)" "^1 .*snapshot 5"
-ok "and an event" test "$(dmsetup info -c --noheadings -o events ms)" -gt "$before"
+ok "and an event" test "$(events ms)" -gt "$before"
 is "what came before has been done" "$(ids)" 5,8,11
 ok "the device goes on" write_pattern /dev/mapper/ms 0 64 4
 dmsetup remove snap

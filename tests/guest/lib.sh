@@ -66,6 +66,18 @@ ms_status() {
 		for (i = 1; i <= count; i++) if (name[i] == wanted) print $(i + 3)
 	}'
 }
+events() { dmsetup info -c --noheadings -o events "$1"; }
+# counting <device> <command>...: sets "raised" to how many events the device had until the command
+# was over, and what it has set off as well.
+counting() {
+	local name=$1 before now
+	shift
+	before=$(events "$name")
+	"$@"
+	while now=$(events "$name"); sleep 0.3; [ "$(events "$name")" != "$now" ]; do :; done
+	# shellcheck disable=SC2034 # For the script.
+	raised=$((now - before))
+}
 # make_small <origin MiB> <store MiB> [as ms_table, from the chunk size on]: new
 # memory devices /dev/o and /dev/s, and "ms" on them.
 make_small() {
