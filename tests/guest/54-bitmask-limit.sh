@@ -2,16 +2,10 @@
 # The bitmask store holds 64 snapshots; a deleted one's bit is another's only when no copy of then
 # is under way any more, so that a new snapshot never sees what is old.
 . ./lib.sh
-plan 31
+plan 32
 
+. ./held-back.sh
 STORE_TYPE=bitmask
-swept() { [ "$(ms_status ms sweep)" = - ]; }
-# become <table>: what the device under the origin does from now on.
-become() {
-	dmsetup suspend slow
-	dmsetup load slow --table "$1"
-	dmsetup resume slow
-}
 
 make_nullblk o 16
 make_nullblk s 64
@@ -50,22 +44,14 @@ done
 is "each has its own" $rc 0
 
 # The copy's read takes six seconds; a snapshot that it is for is deleted meanwhile.
-become "0 $size delay /dev/o 0 6000 /dev/o 0 0"
-write_pattern /dev/mapper/ms 0 8 2 &
-writer=$!
-sleep 0.5
-ok "a snapshot is deleted" message ms delete 7
-ok "while a copy is under way for it" kill -0 $writer
-is "it has gone" "$(ms_status ms ids)" "1-6,8-64"
+begin_held_back 0
+delete_held_back 7 "1-6,8-64"
 sleep 1
 is "its bit has not" "$(swept && echo swept)" ""
 dmesg_mark
 fails_with "so there is none for another" ENOSPC message ms create
 like "as a line says" "$(our_lines)" "sweep"
-ok "the copy is under way all the time" kill -0 $writer
-ends_well "the write ends" $writer
-become "0 $size linear /dev/o 0"
-ok "then the sweep does" within 30 swept
+end_held_back
 is "and a new snapshot is cut" "$(take_snapshot ms)" 65
 make_snap new /dev/mapper/slow 65
 ok "it has what the origin has" check_pattern /dev/mapper/new 0 8 2
