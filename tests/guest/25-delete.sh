@@ -2,7 +2,7 @@
 # Snapshots of snapshots, and their deletion: contents, space that comes back, refusals.
 . ./lib.sh
 . ./held-back.sh
-plan 58
+plan 61
 
 space_used() { ms_status ms space | cut -d/ -f1; }
 cut_sub() { dmsetup suspend ms && message ms create_subsnap "$@" && dmsetup resume ms; }
@@ -42,18 +42,28 @@ ok "it has what the parent has then" check_pattern /dev/mapper/s1.1 128 64 4
 fails_with "there is no snapshot of it" EINVAL message ms create_subsnap 1.0
 fails_with "nor of what does not exist" ENOENT message ms create_subsnap 7
 
-# Cuts while the parent is written: no write is torn by one.
-writer() { while [ ! -e /tmp/stop ]; do
-	dd if=/dev/zero of=/dev/mapper/s1 bs=16k count=32 seek=16 oflag=direct status=none || return
-done; }
-rm -f /tmp/stop
-writer &
+# Cuts while the parent is written, in one place after the other: what a snapshot has of them is
+# of one moment, that of the cut.
+python3 two-blocks.py write /dev/mapper/s1 &
 job=$!
-rc=0
-for n in 2 3 4 5; do [ "$(cut_sub 1)" = "1.$n" ] || rc=1; done
-touch /tmp/stop
+reached() { [ "$(python3 two-blocks.py read /dev/mapper/s1)" -ge "$1" ]; }
+within 20 reached 1
+rc=0 bad=0
+for n in 2 3 4 5; do
+	seen=$(python3 two-blocks.py read /dev/mapper/s1)
+	[ "$(cut_sub 1)" = "1.$n" ] || rc=1
+	make_snap child /dev/o "1.$n"
+	python3 two-blocks.py check /dev/mapper/child "$seen" || bad=1
+	[ "$n" -eq 5 ] || dmsetup remove child
+done
 is "snapshots of a busy snapshot are cut" $rc 0
-ends_well "its writes go on" $job
+is "each has what was written before, and nothing torn" $bad 0
+then=$(python3 two-blocks.py read /dev/mapper/child)
+ok "the writes go on" within 20 reached $((then + 3))
+is "and do not show" "$(python3 two-blocks.py read /dev/mapper/child)" "$then"
+ok "all the time" kill $job
+wait $job
+dmsetup remove child
 for id in 1 1.0 1.1; do dmsetup remove s$id; done
 dmsetup remove ms
 ok "all is loaded again" make_ms ms /dev/o /dev/s 32
