@@ -10,9 +10,11 @@ mod device;
 mod edits;
 mod session;
 
-use crate::store::StoreType;
+use crate::store::format::SAMPLES;
+use crate::store::{blocks::BLOCK_SIZE, load, FormatParams, Open, StoreType};
 use device::Ram;
 use session::Session;
+use std::string::{String, ToString};
 use std::sync::Arc;
 
 /// Most edits of one input.
@@ -55,9 +57,45 @@ pub(crate) fn run(data: &[u8]) {
 /// that it holds.
 pub(crate) fn image(data: &[u8]) -> Option<(StoreType, u32, std::vec::Vec<u8>)> {
     let (image, _) = parse(data)?;
-    let zero = [0; crate::store::blocks::BLOCK_SIZE];
+    let zero = [0; BLOCK_SIZE];
     let blocks = image.iter().map(|block| block.as_deref().unwrap_or(&zero));
     let which = (*data.first()?).into();
     let all = blocks.flatten().copied().collect();
     Some((base::store_type(which), base::chunk_sectors(which), all))
+}
+
+/// Whether a load takes what `data` describes, at the beginning of a device of so many blocks, for
+/// an origin of so many sectors that is empty. If not, why; by the same steps as the module's.
+pub(crate) fn taken(data: &[u8], blocks: usize, origin_sectors: u64) -> Option<Result<(), String>> {
+    let (image, _) = parse(data)?;
+    let which = (*data.first()?).into();
+    let mut image = image.as_ref().clone();
+    image.resize(blocks, None);
+    let device = Ram::new(Arc::new(image));
+    device.begin();
+    Some(load_as_module(device, which, origin_sectors))
+}
+
+fn load_as_module(device: Ram, which: usize, origin_sectors: u64) -> Result<(), String> {
+    let params = FormatParams {
+        uuid: [1; 16],
+        store_type: base::store_type(which),
+        chunk_sectors: base::chunk_sectors(which),
+        origin_sectors,
+    };
+    let why = |e: crate::store::OpenError| e.to_string();
+    let open = Open::open_or_format(device, &params, false).map_err(why)?;
+    open.check(params.chunk_sectors, params.store_type, origin_sectors)
+        .map_err(why)?;
+    if let Some(then) = open.identity() {
+        let now = session::empty_origin(open.origin_sectors());
+        if then.differing(&now) == SAMPLES {
+            return Err("belongs to another origin".to_owned());
+        }
+    }
+    let store = load(open).map_err(why)?;
+    if store.geometry().origin_sectors > origin_sectors {
+        return Err("belongs to an origin of".to_owned());
+    }
+    Ok(())
 }

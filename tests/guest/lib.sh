@@ -124,8 +124,12 @@ is_zero() {
 
 # --- kernel log --------------------------------------------------------------
 
-dmesg_mark() { dmesg_last=$(dmesg | wc -l); }
-dmesg_since() { dmesg | tail -n +"$((dmesg_last + 1))"; }
+# By a line in the log: it is a ring, so the number of its lines tells nothing once it is full.
+dmesg_mark() {
+	dmesg_last=$((${dmesg_last:-0} + 1))
+	echo "<6>guest-test: mark $$.$dmesg_last" > /dev/kmsg
+}
+dmesg_since() { dmesg | sed "1,/guest-test: mark $$\.$dmesg_last\$/d"; }
 
 # our_lines: what the module itself has said since then; the dm core repeats some.
 our_lines() { dmesg_since | grep -i multisnap | grep -vE 'device-mapper: (table|ioctl|core): |guest-test: '; }
