@@ -50,6 +50,8 @@ struct Run<'a> {
     cuts: usize,
     deletes: usize,
     restarts: usize,
+    /// Restarts without which the mode would not have become rw again.
+    forced: usize,
 }
 
 /// Does all of it, and says what was done or what was wrong.
@@ -80,6 +82,7 @@ pub fn run(options: &Options) -> Result<String, String> {
         cuts: 0,
         deletes: 0,
         restarts: 0,
+        forced: 0,
     };
     let mut mapped = run.volumes[0].map();
     for _ in 0..100 {
@@ -102,11 +105,12 @@ pub fn run(options: &Options) -> Result<String, String> {
         return Err(wrong.join("\n"));
     }
     Ok(format!(
-        "{} operations, {} cuts, {} deletes, {} restarts, {} writes and {} reads failed, {} s",
+        "{} operations, {} cuts, {} deletes, {} restarts, {} of them forced, {} writes and {} reads failed, {} s",
         run.shared.done.load(Relaxed),
         run.cuts,
         run.deletes,
         run.restarts,
+        run.forced,
         run.shared.bad_writes.load(Relaxed),
         run.shared.bad_reads.load(Relaxed),
         begin.elapsed().as_secs()
@@ -283,6 +287,7 @@ impl Run<'_> {
             }
         }
         if self.wait_for(MODE, "rw", HEALED).is_err() {
+            self.forced += 1;
             self.restart()?;
         }
         self.wait_for(MODE, "rw", Duration::ZERO)
