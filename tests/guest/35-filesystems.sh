@@ -3,7 +3,7 @@
 # cut: each of them is a sound file system, once its log was replayed.  FS_CUTS asks for
 # more cuts.
 # timeout: 420
-# on request: not settled yet.
+# on request: it takes minutes.
 # cpus: 2
 . ./lib.sh
 cuts=${FS_CUTS:-3}
