@@ -2,7 +2,7 @@
 # Deletion of many snapshots, on a full store, and under load: what is left is right, and all
 # space comes back.
 . ./lib.sh
-plan 23
+plan 27
 
 space_used() { ms_status ms space | cut -d/ -f1; }
 swept() { [ "$(ms_status ms sweep)" = - ]; }
@@ -45,6 +45,21 @@ dmsetup remove s42
 ok "it is deleted too" message ms delete 42
 ok "and swept" within 60 swept
 is "with all its space" "$(space_used)" "$(ms_status ms metadata_chunks)"
+cleanup
+
+# Several at once are one pass over the store, and status says how far it is.
+make_small 64 128 8
+python3 snapshots.py ms 8 > /dev/null
+dd if=/dev/zero of=/dev/mapper/ms bs=1M count=32 oflag=direct status=none
+chunks=$((32 * 256))
+read -r places last again <<< \
+	"$(python3 sweep-positions.py ms "$(sectors /dev/o)" "/dev/o /dev/s 8 0 $STORE_TYPE 0" 4 2 7 1 8 3 6 5)"
+diag "seen at $places places, up to $last"
+ok "a sweep is seen at several places" test "$places" -ge 10
+ok "up to the end" test "$last" -ge $((chunks * 3 / 4)) -a "$last" -le "$chunks"
+# One had begun with the first of them.
+ok "all that were deleted are one pass, or two ($((again + 1)))" test "$again" -le 1
+is "with all their space" "$(space_used)" "$(ms_status ms metadata_chunks)"
 cleanup
 
 # A full store: deletion works, and makes it usable.
