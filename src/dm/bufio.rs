@@ -189,7 +189,9 @@ impl<S: Seal> Bufio<S> {
         }
         let mut buffer = null_mut();
         // SAFETY: The client lives; `buffer` gets what is to be released.
-        let data = from_err_ptr(unsafe { get(self.client.client, nr, &mut buffer) })?;
+        let data = from_err_ptr(unsafe { get(self.client.client, nr, &mut buffer) });
+        // A device has many errors; to us they are one, and other numbers mean other things.
+        let data = data.map_err(|e| if e == ENOMEM { e } else { EIO })?;
         if data.is_null() {
             return Err(EIO);
         }

@@ -251,7 +251,7 @@ impl<B: Blocks> Base<B> {
             // Not having to is only better.
             match self.add_extent(slots, urgent) {
                 Ok(()) => {}
-                Err(ENOSPC | EAGAIN) => break,
+                Err(ENOSPC | EAGAIN | EIO) => break,
                 Err(e) => return Err(e),
             }
         }
@@ -290,12 +290,12 @@ impl<B: Blocks> Base<B> {
         let ops = self.data.ops_for_used(first, count);
         let blocks = ops.saturating_mul(self.data.blocks_per_op());
         self.meta.reserve(blocks, 0)?;
-        // Alone, this changes nothing when it fails.
+        // Until the extent is added nothing has changed; from then on nothing may fail.
         let (start, len) = self.extent(first, count).ok_or(EINVAL)?;
+        self.data.read_ahead_used(&mut self.meta, first, count)?;
         self.meta.add_extent(start, len)?;
         let record = Record::new(RecordKind::Extent, [first, count, 0, 0]);
         let Self { meta, data, .. } = self;
-        data.read_ahead_used(meta, first, count)?;
         meta.guarded(|m| data.mark_used(m, first, count))?;
         self.meta_total += len;
         self.meta_chunks += count;

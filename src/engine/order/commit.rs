@@ -162,7 +162,8 @@ impl<W: World> Machine<W> {
             && self.unread.is_idle()
             && self.gate.is_idle()
             && (self.mode == Mode::Fail
-                || (self.forgetting.is_none() || self.forget_held) && self.orphan.is_none())
+                || self.forget_held
+                || self.forgetting.is_none() && self.orphan.is_none())
             && !self.writing.busy
             && !self.settling.is_busy()
             && !self.unsharing.is_busy()

@@ -23,6 +23,8 @@ impl<W: World> Machine<W> {
                 return self.part(world, Err(EIO));
             }
             Some(_) if self.mode == Mode::Fail => Err(EIO),
+            // That one waits for a deletion which cannot be completed for now.
+            Some(_) if self.orphan.is_some() && self.forget_held => Err(EIO),
             Some(_) if self.orphan.is_some() => return,
             Some(_) if self.mode == Mode::Ro => Err(EROFS),
             Some(Control::Checkpoint) => {
@@ -206,7 +208,7 @@ impl<W: World> Machine<W> {
             Err(e) => {
                 self.store_error(world, e);
                 self.forget_held = true;
-                self.read_later(world);
+                self.rest(world);
             }
         }
         self.forgetting = self.forget_held.then_some((id, false));

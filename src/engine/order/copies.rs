@@ -140,7 +140,9 @@ impl<W: World> Machine<W> {
         if self.mode != Mode::Fail && !self.store.has_room(MAX_DESTS) {
             return false;
         }
+        let protects = slot.for_origin && !slot.hint;
         let mut error = None;
+        let mut again = None;
         for bit in 0..MAX_DESTS {
             let Some(slot) = self.slots.get(n) else { break };
             let (remap, lost) = (slot.remaps[bit].take(), slot.lost[bit].take());
@@ -167,6 +169,30 @@ impl<W: World> Machine<W> {
                     }
                     world.later(Timer::Retry, NO_MEMORY_MS);
                     return false;
+                }
+                (Err(e), remap) if protects && self.mode != Mode::Fail && self.is_unread(e) => {
+                    if let Some(remap) = remap {
+                        self.store.give_back(remap);
+                    }
+                    self.counts.meta_errors += 1;
+                    error = Some(e);
+                    if let Some(slot) = self.slots.get(n) {
+                        slot.dropped = true;
+                    }
+                    let retried = match again {
+                        Some(again) => again,
+                        None => self.retry_record(world, chunk),
+                    };
+                    again = Some(retried);
+                    if retried || !lose {
+                        continue;
+                    }
+                    match self.lose_all(world) {
+                        Ok(()) => (),
+                        // The writes come back for it.
+                        Err(e) if e == EAGAIN || e == ENOMEM => again = Some(true),
+                        Err(e) => self.fail(world, e, false),
+                    }
                 }
                 (Err(e), Some(remap)) => {
                     // Not recorded: as if the copy had failed.
@@ -200,6 +226,12 @@ impl<W: World> Machine<W> {
                 (Err(e), None) => self.fail(world, e, false),
             }
         }
+        if again == Some(true) && self.mode != Mode::Fail {
+            if let Some(slot) = self.slots.get(n) {
+                let mut waiters = core::mem::take(&mut slot.waiters);
+                self.park(&mut waiters);
+            }
+        }
         if let (Some(e), false, true) = (error, lose || self.mode == Mode::Fail, copied) {
             // To copy again would only fail again. The others may need no copy.
             if let Some(bio) = self.slots.get(n).and_then(|slot| slot.waiters.pop()) {
@@ -213,12 +245,12 @@ impl<W: World> Machine<W> {
         true
     }
 
-    /// Records that `ids` have lost `chunk`; when there is no more room for such records, or what
-    /// they take cannot be read, that all have lost what they do not have a record for.
+    /// Records that `ids` have lost `chunk`; when there is no more room for such records, that
+    /// all have lost what they do not have a record for.
     pub(super) fn lose(&mut self, world: &mut W, chunk: Chunk, ids: Descriptor) -> Result {
         match self.store.record_lost(chunk, ids) {
             Ok(()) => self.note_record(world, chunk),
-            Err(e) if e == ENOSPC || self.is_unread(e) => return self.lose_all(world),
+            Err(e) if e == ENOSPC => return self.lose_all(world),
             Err(e) => return Err(e),
         }
         self.counts.lost += 1;

@@ -7,21 +7,38 @@
 //! else all content that has no record is lost, since that is the one loss that can be written down
 //! without reading anything.
 
-use super::{Fifo, Looked, Machine, Timer, World};
+use super::{Fifo, Looked, Machine, Op, Timer, World};
 use crate::store::Chunk;
 use kernel::prelude::*;
 
-/// Milliseconds before each further try of a write.
-const TRY_MS: [u32; 3] = [100, 300, 600];
+/// Milliseconds between the tries of a write.
+const ROUND_MS: u32 = 300;
 
-/// Milliseconds between tries of what nobody waits for, and until a write has all tries again.
+/// Tries of a write.
+const TRIES: u8 = 4;
+
+/// Milliseconds between tries of what nobody waits for.
 const REST_MS: u32 = 1000;
+
+/// Chunks whose tries are counted at one time.
+const SUSPECTS: usize = 8;
+
+/// A chunk that could not be read for.
+#[derive(Clone, Copy, Default)]
+struct Suspect {
+    chunk: u64,
+    /// In how many rounds; 0 if there is no such chunk.
+    tries: u8,
+    /// The last of them.
+    round: u64,
+}
 
 /// Writes that are to be tried again.
 pub(super) struct Unread<Q> {
     waiting: Q,
-    /// How often they were.
-    tries: usize,
+    suspects: [Suspect; SUSPECTS],
+    /// Goes up each time that those are tried again.
+    round: u64,
     /// The timer runs, or has run out.
     armed: bool,
     due: bool,
@@ -31,10 +48,38 @@ impl<Q: Fifo> Unread<Q> {
     pub(super) fn new() -> Self {
         Unread {
             waiting: Q::default(),
-            tries: 0,
+            suspects: [Suspect::default(); SUSPECTS],
+            round: 1,
             armed: false,
             due: false,
         }
+    }
+
+    /// Counts a failure. Whether the chunk is to be tried again.
+    fn count(&mut self, chunk: u64) -> bool {
+        let known = |s: &Suspect| s.tries != 0 && s.chunk == chunk;
+        let i = match self.suspects.iter().position(known) {
+            Some(i) => i,
+            None => {
+                let oldest = (0..SUSPECTS).min_by_key(|i| self.suspects[*i].round);
+                let i = oldest.unwrap_or(0);
+                self.suspects[i] = Suspect {
+                    chunk,
+                    ..Suspect::default()
+                };
+                i
+            }
+        };
+        let suspect = &mut self.suspects[i];
+        if suspect.round != self.round {
+            suspect.round = self.round;
+            suspect.tries += 1;
+        }
+        if suspect.tries >= TRIES {
+            *suspect = Suspect::default();
+            return false;
+        }
+        true
     }
 
     /// Whether no bio waits here.
@@ -68,9 +113,11 @@ impl<W: World> Machine<W> {
         keep: bool,
     ) -> Looked<W::Bio> {
         self.counts.meta_errors += 1;
-        self.read_later(world);
-        if self.unread.tries < TRY_MS.len() {
+        // A hint is not worth the wait.
+        let hint = world.request(&bio).op == Op::Discard;
+        if !hint && self.unread.count(chunk.0) {
             self.unread.waiting.push(bio);
+            self.read_later(world, ROUND_MS);
             return Looked::Gone;
         }
         if keep {
@@ -104,26 +151,51 @@ impl<W: World> Machine<W> {
         Ok(())
     }
 
+    /// A copy for origin writes cannot be recorded. Whether they are to be tried again, from the
+    /// start.
+    pub(super) fn retry_record(&mut self, world: &mut W, chunk: Chunk) -> bool {
+        let again = self.unread.count(chunk.0);
+        if again {
+            self.read_later(world, ROUND_MS);
+        }
+        again
+    }
+
+    /// What waits in `waiters` is tried again in the next round.
+    pub(super) fn park(&mut self, waiters: &mut W::Bios) {
+        self.unread.waiting.append(waiters);
+    }
+
+    /// What nobody waits for is tried again.
+    pub(super) fn rest(&mut self, world: &mut W) {
+        self.read_later(world, REST_MS);
+    }
+
     /// Sets the timer, unless it runs.
-    pub(super) fn read_later(&mut self, world: &mut W) {
+    fn read_later(&mut self, world: &mut W, ms: u32) {
         if !core::mem::replace(&mut self.unread.armed, true) {
-            let ms = TRY_MS.get(self.unread.tries).copied();
-            world.later(Timer::Read, ms.unwrap_or(REST_MS));
+            world.later(Timer::Read, ms);
         }
     }
 
     /// Tries again, if it is time.
     pub(super) fn read_again(&mut self, world: &mut W) {
-        if !core::mem::take(&mut self.unread.due) {
+        let unread = &mut self.unread;
+        if !core::mem::take(&mut unread.due) {
             return;
         }
         self.forget_held = false;
-        if self.unread.is_idle() {
-            self.unread.tries = 0;
-            return;
+        // What could be read this time starts anew.
+        for suspect in &mut unread.suspects {
+            if suspect.round != unread.round {
+                *suspect = Suspect::default();
+            }
         }
-        self.unread.tries += 1;
-        self.unread.drain(&mut self.retry);
-        self.read_later(world);
+        unread.round += 1;
+        if !unread.is_idle() {
+            unread.drain(&mut self.retry);
+            // Also if all goes well: the next one starts anew then.
+            self.read_later(world, ROUND_MS);
+        }
     }
 }

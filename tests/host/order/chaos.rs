@@ -18,6 +18,7 @@ const FAULTS: &[(&str, &[i32])] = &[
     ("record", &[5, 11, 12, 28]),
     ("record_lost", &[5, 11, 12]),
     ("record_zero", &[5, 11, 12, 28]),
+    ("record_all_lost", &[5, 11, 12]),
     ("seal", &[5, 11]),
     ("checkpoint", &[5, 11, 12]),
     ("create", &[5, 11, 12, 28]),

@@ -90,23 +90,73 @@ fn or_goes_on_when_the_loss_of_all_is_durable() {
 fn a_discard_is_no_reason_for_a_loss() {
     let mut b = with_policy(false);
     b.machine.set_discard_copy(true);
-    unreadable(&b, "query_next_remap", TRIES);
+    unreadable(&b, "query_next_remap", 1);
     let n = b.submit(Who::Origin, Op::Discard, 1, true, false);
     b.run();
-    (1..TRIES).for_each(|_| read_again(&mut b));
     assert!(b.is_good(n));
     assert_eq!(b.desk.losses, 0);
 }
 
 #[test]
-fn a_loss_that_cannot_be_recorded_for_the_chunk_is_recorded_for_all() {
+fn a_write_has_all_its_tries_whatever_became_of_others() {
     let mut b = with_policy(false);
-    unreadable(&b, "record_lost", 1);
-    let n = b.write(1);
-    b.end_copy(Copied::WriteError(u32::MAX));
-    assert_eq!(b.desk.losses, 1);
+    for chunk in 1..10 {
+        unreadable(&b, "query_next_remap", 1);
+        let n = b.write(chunk);
+        read_again(&mut b);
+        b.end_copy(Copied::Good);
+        b.end_log(Ok(()));
+        assert_eq!(b.at(n), At::Origin);
+    }
     b.finish();
-    assert!(b.is_good(n) && b.desk.modes.is_empty());
+    assert_eq!(b.desk.losses, 0);
+}
+
+#[test]
+fn a_copy_that_cannot_be_recorded_is_made_again() {
+    for (preserve, name) in [(false, "record"), (true, "record"), (false, "record_lost")] {
+        for times in [1, 2 * TRIES] {
+            let mut b = with_policy(preserve);
+            let n = b.write(1);
+            unreadable(&b, name, times);
+            for _ in 0..TRIES {
+                if b.desk.copies.is_empty() {
+                    break;
+                }
+                b.end_copy(match name {
+                    "record" => Copied::Good,
+                    _ => Copied::WriteError(u32::MAX),
+                });
+                if b.desk.later.contains_key(&(Timer::Read as usize)) {
+                    read_again(&mut b);
+                }
+            }
+            b.finish();
+            let kept = times == 1 && name == "record";
+            let lost = b.desk.losses;
+            assert_eq!(b.at(n) == At::Done(Err(EIO)), preserve && times != 1);
+            assert_eq!(lost, usize::from(!preserve && times != 1));
+            let read = b.read(snap(1), 1);
+            assert_eq!(matches!(b.at(read), At::Store(_)), kept, "{name} {times}");
+            assert!(b.desk.modes.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_an_unreadable_origin_loses_is_not_all_under_preserve_on_error() {
+    let mut b = with_policy(true);
+    let n = b.write(1);
+    unreadable(&b, "record_lost", 1);
+    b.end_copy(Copied::ReadError);
+    read_again(&mut b);
+    b.end_copy(Copied::ReadError);
+    b.finish();
+    assert!(b.is_good(n));
+    assert_eq!(b.desk.losses, 0);
+    let (lost, other) = (b.read(snap(1), 1), b.read(snap(1), 2));
+    assert_eq!(b.at(lost), At::Done(Err(EIO)));
+    assert_eq!(b.at(other), At::Origin);
 }
 
 #[test]
