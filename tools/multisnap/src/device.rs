@@ -9,7 +9,7 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Seek, SeekFrom},
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -112,6 +112,36 @@ impl Disk {
         self.len
     }
 
+    /// Fails if what is at `path`, which is to be written, is this one by the same or by another
+    /// name, or by way of a loop device.
+    pub fn is_not(&self, path: &Path) -> Result<(), Failure> {
+        let of = |path: &Path| std::fs::metadata(path).ok();
+        let Some(other) = of(path) else {
+            return Ok(());
+        };
+        let own = self.file.metadata();
+        let own = own.map_err(|e| Failure::io(&self.path, "cannot be read", &e))?;
+        let through = |meta: &Metadata| backing(meta).as_deref().and_then(of);
+        let same = [Some(&own), through(&own).as_ref()]
+            .iter()
+            .flatten()
+            .any(|own| {
+                [Some(&other), through(&other).as_ref()]
+                    .iter()
+                    .flatten()
+                    .any(|other| number(own) == number(other))
+            });
+        if !same {
+            return Ok(());
+        }
+        let what = format!("is {}, which is only read", self.path.display());
+        Err(Failure::new(
+            path,
+            what,
+            "say another device, or a new file",
+        ))
+    }
+
     /// As stores see it.
     pub fn shared(self) -> (Arc<Disk>, Arc<dyn Device>) {
         let disk = Arc::new(self);
@@ -119,15 +149,23 @@ impl Disk {
     }
 }
 
-/// Whether two paths lead to one file or device.
-pub fn is_same(a: &Path, b: &Path) -> bool {
-    let (Ok(a), Ok(b)) = (std::fs::metadata(a), std::fs::metadata(b)) else {
-        return false;
-    };
-    if a.file_type().is_block_device() && b.file_type().is_block_device() {
-        return a.rdev() == b.rdev();
+/// What tells a device, or a file, from all others.
+fn number(meta: &Metadata) -> (bool, u64, u64) {
+    match meta.file_type().is_block_device() {
+        true => (true, meta.rdev(), 0),
+        false => (false, meta.dev(), meta.ino()),
     }
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// The file that is behind a loop device.
+fn backing(meta: &Metadata) -> Option<PathBuf> {
+    if !meta.file_type().is_block_device() {
+        return None;
+    }
+    let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+    let at = format!("/sys/dev/block/{major}:{minor}/loop/backing_file");
+    let name = std::fs::read_to_string(at).ok()?;
+    Some(PathBuf::from(name.trim_end_matches('\n')))
 }
 
 fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {

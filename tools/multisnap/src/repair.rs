@@ -8,7 +8,7 @@
 use crate::{
     check_report::Damage,
     copy::{Copier, Output},
-    device::{self, Disk, For},
+    device::{Disk, For},
     failure::{Code, Failure},
     losses::Losses,
     out,
@@ -43,15 +43,8 @@ pub struct Args {
 
 /// Saves what can be saved.
 pub fn run(args: &Args) -> Result<Code, Failure> {
-    if device::is_same(&args.store, &args.out) {
-        let what = "is the store itself, which is never written";
-        return Err(Failure::new(
-            &args.out,
-            what,
-            "say an empty device, or a new file",
-        ));
-    }
     let (from, device) = Disk::open(&args.store, For::Store)?.shared();
+    from.is_not(&args.out)?;
     let opened = Image::open_damaged(&device);
     let (mut image, faults) = opened.map_err(|e| match e {
         Refusal::Damaged(..) | Refusal::CutShort { .. } => Failure::damage(

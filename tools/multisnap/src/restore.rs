@@ -80,7 +80,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     }
     let snapshots = rows.len() as u64;
     let table = Table::new(rows, &next_subs);
-    let (from, _) = Disk::open(&args.data, For::Live)?.shared();
+    let (from, _) = Disk::open(&args.data, For::Store)?.shared();
+    from.is_not(&args.store_out)?;
     same_store(&from, &params.uuid)?;
 
     let old = store.store_sectors.saturating_mul(SECTOR);
