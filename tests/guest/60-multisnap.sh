@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 130
+plan 137
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -65,6 +65,18 @@ dmsetup create whole --table "0 $(sectors /dev/o) linear /dev/o 0"
 refused "nor if it fails" "/dev/s may hold .* blkid ended with status 2: error: it is broken; " under /dev/mapper/whole /dev/s --create
 dmsetup remove whole
 mv /tmp/blkid "$blkid"
+# A store that has lost its first block is not empty.
+works "a store with a snapshot" create /dev/o /dev/s --name gone
+works "is made" snapshot gone
+works "and stopped" stop gone
+dd if=/dev/zero of=/dev/s bs=4k count=1 oflag=direct status=none
+refused_with 1 "without its first block it is not started" "/dev/s is damaged: superblock, block 0; .*check /dev/s" start /dev/o /dev/s
+refused_with 1 "nor saved without a dump" "superblock, block 0: .*multisnap restore DUMP /tmp/new --data /dev/s" repair /dev/s /tmp/new
+before=$(checksum /dev/s)
+refused "nor overwritten" "/dev/s holds what is left of a store.*multisnap restore DUMP OUT --data /dev/s; or, .*wipefs" \
+	create /dev/o /dev/s
+is "it is as it was" "$(checksum /dev/s)" "$before"
+dd if=/dev/zero of=/dev/s bs=128k count=1 oflag=direct status=none
 refused "an empty store cannot be started" "/dev/s is empty; .*multisnap create /dev/o /dev/s" start /dev/o /dev/s
 mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 /dev/o
 mount /dev/o /mnt/a

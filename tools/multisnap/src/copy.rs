@@ -103,9 +103,12 @@ impl Output {
     pub fn refused(&self, refusal: &Refusal) -> Failure {
         let path = self.disk.path();
         match refusal {
-            Refusal::Foreign => Failure::new(
+            Refusal::Foreign | Refusal::Rest => Failure::new(
                 path,
-                "is not empty",
+                match refusal {
+                    Refusal::Rest => refusal.to_string(),
+                    _ => "is not empty".into(),
+                },
                 format!(
                     "take another one; or, if nothing on it is needed: wipefs -a {0} && dd \
                      if=/dev/zero of={0} bs=128k count=1 conv=notrunc",

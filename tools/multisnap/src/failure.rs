@@ -89,7 +89,7 @@ impl Failure {
     pub fn refused(device: &Path, refusal: &Refusal) -> Self {
         let name = device.display();
         match refusal {
-            Refusal::Blank | Refusal::Foreign | Refusal::TooSmall => Self::new(
+            Refusal::Blank | Refusal::Foreign | Refusal::Rest | Refusal::TooSmall => Self::new(
                 device,
                 refusal.to_string(),
                 "see the tables of loaded stores: dmsetup table --target multisnapshot",

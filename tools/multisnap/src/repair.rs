@@ -47,11 +47,13 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     from.is_not(&args.out)?;
     let opened = Image::open_damaged(&device);
     let (mut image, faults) = opened.map_err(|e| match e {
-        Refusal::Damaged(..) | Refusal::CutShort { .. } => Failure::damage(
-            &args.store,
-            format!("{e}: nothing of it can be found without that"),
-            "restore it from a backup",
-        ),
+        Refusal::Damaged(..) | Refusal::CutShort { .. } => {
+            let what = format!("{e}: nothing of it can be found without that");
+            let (store, out) = (args.store.display(), args.out.display());
+            let dump = format!("multisnap restore DUMP {out} --data {store}");
+            let then = format!("if there is a dump of it: {dump}; or restore it from a backup");
+            Failure::damage(&args.store, what, then)
+        }
         e => Failure::refused(&args.store, &e),
     })?;
     let table = Table::read(&mut image);

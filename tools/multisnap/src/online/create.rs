@@ -163,7 +163,7 @@ pub fn make(path: &Path, dev: Dev, params: &Params) -> Result<(), Failure> {
                 "take a larger device, or smaller chunks: --chunk-size 4K",
             )
         }
-        Refusal::Foreign | Refusal::Blank => signature::failure(path, &refusal),
+        Refusal::Foreign | Refusal::Blank | Refusal::Rest => signature::failure(path, &refusal),
         _ => Failure::refused(path, &refusal),
     })
 }

@@ -7,7 +7,7 @@ use crate::{
     device::{Disk, For},
     failure::{words, Failure},
 };
-use multisnap_store::image::{bytes, Page, Refusal, PAGE_BYTES};
+use multisnap_store::image::{bytes, is_rest, Page, Refusal, PAGE_BYTES};
 use std::{
     borrow::Cow,
     os::unix::process::ExitStatusExt,
@@ -23,6 +23,9 @@ type Mark = (&'static str, usize, &'static [u8]);
 
 /// A superblock of ours.
 const STORE: &str = "a store of snapshots";
+
+/// Checkpoints of ours without it.
+const REST: &str = "what is left of a store of snapshots, without its superblock";
 
 /// Marks. Those that few others have by chance come first.
 const MARKS: &[Mark] = &[
@@ -148,7 +151,12 @@ fn find_mark(path: &Path) -> Result<Option<Cow<'static, str>>, Failure> {
     let have = len.saturating_sub(first.saturating_mul(PAGE_BYTES as u64));
     let tail = bytes(&tail);
     let have = usize::try_from(have).map_or(tail.len(), |have| have.min(tail.len()));
-    Ok(look_at_end(&tail[..have], len).map(Into::into))
+    if let Some(what) = look_at_end(&tail[..have], len) {
+        return Ok(Some(what.into()));
+    }
+    let rest = is_rest(&disk.shared().1);
+    let rest = rest.map_err(|refusal| Failure::refused(path, &refusal))?;
+    Ok(rest.then_some(REST.into()))
 }
 
 /// What blkid finds on a device, which knows more than the marks here; `None` if that is nothing.
@@ -211,14 +219,18 @@ pub fn not_store(origin: &Path) -> Result<(), Failure> {
 }
 
 fn holds(path: &Path, what: &str) -> Failure {
+    let name = path.display();
     let first = match what {
-        STORE => "load it: multisnap start ORIGIN STORE",
-        _ => "take another device",
+        STORE => "load it: multisnap start ORIGIN STORE".to_owned(),
+        REST => format!(
+            "take another device; if there is a dump, it is saved by: multisnap restore DUMP OUT \
+             --data {name}"
+        ),
+        _ => "take another device".to_owned(),
     };
     let then = format!(
-        "{first}; or, if nobody needs that, erase it: wipefs -a {0}; dd if=/dev/zero of={0} \
-         bs=128k count=1 oflag=direct",
-        path.display()
+        "{first}; or, if nobody needs that, erase it: wipefs -a {name}; dd if=/dev/zero of={name} \
+         bs=128k count=1 oflag=direct"
     );
     Failure::new(path, format!("holds {what}"), then)
 }

@@ -402,6 +402,60 @@ fn a_damaged_superblock_is_told_from_something_else() {
     }
 }
 
+/// A store is never taken for an empty device because its first block is.
+#[test]
+fn a_superblock_of_zeroes_was_one() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let dump = world.folder.path("dump").display().to_string();
+        let store = world.store().display().to_string();
+        multisnap(&["dump", &store, "-o", &dump]).ends(0);
+        let copy = world.folder.path("copy").display().to_string();
+        std::fs::copy(&store, &copy).unwrap();
+        world.edit(0, |block| block.fill(0));
+        for torn in [None, Some(8), Some(16)] {
+            if let Some(nr) = torn {
+                world.flip(nr, 60);
+            }
+            let json = check(&world);
+            assert_eq!(json["damage"][0]["what"], "superblock");
+            assert_eq!(json["damage"][0]["ids"], "all");
+            let out = world.folder.path("out").display().to_string();
+            let run = multisnap(&["repair", &store, &out]).ends(1);
+            let way = format!("multisnap restore DUMP {out} --data {store}");
+            assert!(run.err.contains(&way), "{}", run.err);
+            // Nor is another store made of it.
+            let data = std::fs::read(world.store()).unwrap();
+            for args in [
+                &["repair", &copy, &store][..],
+                &["restore", &dump, &store, "--data", &copy],
+            ] {
+                let run = multisnap(args).ends(2);
+                assert!(run.err.contains("holds what is left"), "{}", run.err);
+            }
+            assert!(std::fs::read(world.store()).unwrap() == data);
+            if let Some(nr) = torn {
+                world.flip(nr, 60);
+            }
+        }
+    }
+}
+
+/// Its snapshots may be in the log only.
+#[test]
+fn a_log_without_a_superblock_was_a_store() {
+    for of in TYPES {
+        let mut world = World::new(of, 600, 1, 4);
+        world.edit(0, |block| block.fill(0));
+        let run = world.check("store").ends(2);
+        assert!(run.err.contains("is empty"), "{}", run.err);
+        world.create(None, "");
+        world.crash();
+        assert_eq!(check(&world)["damage"][0]["what"], "superblock");
+    }
+}
+
 #[test]
 fn a_log_that_is_broken_off_is_damage() {
     for of in TYPES {

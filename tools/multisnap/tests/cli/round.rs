@@ -244,6 +244,10 @@ fn a_store_that_is_too_small_is_no_store() {
         "{}",
         run.err
     );
+    // Nor that keeps another store from it.
+    let mut other = sample(Type::Btree);
+    other.stop();
+    multisnap(&["repair", &other.store().display().to_string(), &small]).ends(0);
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub enum Refusal {
     Blank,
     /// It holds something else.
     Foreign,
+    /// It holds what is left of a store, and none can be made of it.
+    Rest,
     /// It is too small to hold a store.
     TooSmall,
     /// It is shorter than the store.
@@ -58,6 +60,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::Blank => f.write_str("is empty: no store was made on it yet"),
             Self::Foreign => f.write_str("holds no snapshot store"),
+            Self::Rest => f.write_str(
+                "holds what is left of a store of snapshots, or of one that was being made",
+            ),
             Self::TooSmall => f.write_str("is too small to hold a snapshot store"),
             Self::CutShort { store, device } => {
                 write!(

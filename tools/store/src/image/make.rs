@@ -2,10 +2,11 @@
 
 //! A store made anew, out of what is known of another.
 
-use super::{device::Cache, Device, Ids, Refusal, SnapshotId, Type, Value, DIGESTS};
+use super::{device::Cache, is_rest, Device, Ids, Refusal, SnapshotId, Type, Value, DIGESTS};
 use crate::store::{
-    self, blocks::Blocks, Chunk, Descriptor, ExceptionStore, FormatParams, Identity, Open,
-    OpenError, SnapId,
+    self,
+    blocks::{Blocks, BLOCK_SIZE},
+    format, Chunk, Descriptor, ExceptionStore, FormatParams, Identity, Open, OpenError, SnapId,
 };
 use kernel::prelude::*;
 use std::sync::Arc;
@@ -24,18 +25,34 @@ pub struct Params {
 }
 
 /// A store that is being made. It is none before [`finish`](Self::finish) has ended well: its
-/// superblock is written last.
+/// superblock is written last. If it is dropped before, nothing is left that looks like one.
 pub struct Maker {
     store: KBox<dyn ExceptionStore>,
     cache: Cache,
     of: Type,
     /// Block where the data area begins, and blocks of a chunk.
     data: (u64, u64),
+    done: bool,
+}
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        for nr in format::CHECKPOINT_NRS {
+            // If that fails, there is something left.
+            let _ = self.cache.write_raw(nr, &[0; BLOCK_SIZE]);
+        }
+    }
 }
 
 impl Maker {
     /// Begins a store on an empty device.
     pub fn new(device: &Arc<dyn Device>, params: &Params) -> Result<Self, Refusal> {
+        if is_rest(device)? {
+            return Err(Refusal::Rest);
+        }
         let mut cache = Cache::new(device.clone(), None);
         if !store::is_blank(&mut cache)? {
             return Err(Refusal::Foreign);
@@ -59,6 +76,7 @@ impl Maker {
                 geometry.data_start / 8,
                 u64::from(geometry.chunk_sectors) / 8,
             ),
+            done: false,
         })
     }
 
@@ -224,6 +242,8 @@ impl Maker {
     pub fn finish(mut self, digests: Option<[u64; DIGESTS]>) -> Result<(), Refusal> {
         let identity = digests.map(|digests| Identity { digests });
         self.checkpoint(identity.as_ref())?;
+        // From here on there may be a superblock.
+        self.done = true;
         self.cache.release().map_err(|_| Refusal::Io)
     }
 }

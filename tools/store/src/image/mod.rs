@@ -13,6 +13,7 @@ mod fault;
 mod id;
 mod make;
 mod part;
+mod rest;
 #[cfg(feature = "rig")]
 pub mod rig;
 
@@ -21,6 +22,7 @@ pub use fault::{Fault, Refusal};
 pub use id::SnapshotId;
 pub use make::{Maker, Params};
 pub use part::{Ids, Key, Part, Row, Scope, Tree, Value};
+pub use rest::is_rest;
 
 use crate::store::{
     self,
@@ -340,19 +342,15 @@ fn refusal(cache: &mut Cache, e: OpenError) -> Refusal {
     if e != OpenError::Foreign {
         return e.into();
     }
-    if let Ok(true) = store::is_blank(cache) {
-        return Refusal::Blank;
+    let damaged = Refusal::Damaged("superblock".into(), format::SUPER_NR);
+    // A superblock of zeroes is no proof that there was none.
+    if rest::has_snapshots(cache) {
+        return damaged;
     }
-    let mut block = [0; BLOCK_SIZE];
-    let ours = format::CHECKPOINT_NRS.iter().any(|nr| {
-        let read = cache.read_raw(*nr, &mut block).is_ok();
-        let kind = format::header(&block).kind.get() == format::Kind::Checkpoint as u32;
-        read && kind && format::check_sum(&block, |seed, data| cache.crc32c(seed, data))
-    });
-    if ours {
-        Refusal::Damaged("superblock".into(), format::SUPER_NR)
-    } else {
-        Refusal::Foreign
+    match store::is_blank(cache) {
+        Ok(true) => Refusal::Blank,
+        _ if rest::checkpoints(cache).next().is_some() => damaged,
+        _ => Refusal::Foreign,
     }
 }
 
