@@ -17,8 +17,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The form of a dump; another one has another number.
-pub const FORM: u32 = 1;
+/// The form of a dump; another one has another number. In form 1 it was not said of which moment the
+/// dump is.
+pub const FORM: u32 = 2;
 
 /// What `dump` is told.
 #[derive(clap::Args)]
@@ -55,6 +56,9 @@ pub struct Store {
     pub form: u32,
     /// In hexadecimal.
     pub uuid: String,
+    /// Epoch of the newest checkpoint, and blocks of the log since that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<[u64; 2]>,
     /// `btree` or `bitmask`.
     #[serde(rename = "type")]
     pub store_type: String,
@@ -201,11 +205,13 @@ fn write(image: &mut Image, to: &mut dyn Write) -> io::Result<bool> {
         return Ok(false);
     }
     let header = image.header();
+    let log = image.space().map_or(0, |space| space.log_used);
     put(
         to,
         &Line::Store(Store {
             form: FORM,
             uuid: out::hex(&header.uuid),
+            at: Some([header.epoch(), log]),
             store_type: header.store_type.name().into(),
             chunk_sectors: header.chunk_sectors,
             origin_sectors: header.origin_sectors,

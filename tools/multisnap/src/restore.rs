@@ -14,7 +14,9 @@ use crate::{
     size::{self, SECTOR},
     table::{parse, Runs, Table},
 };
-use multisnap_store::image::{Maker, Params, Row, SnapshotId, Type, DIGESTS};
+use multisnap_store::image::{
+    epoch_of, Device, Image, Maker, Params, Row, SnapshotId, Type, DIGESTS,
+};
 use serde::Serialize;
 use std::{
     fs::File,
@@ -36,6 +38,10 @@ pub struct Args {
     /// Size of a file that is made; that of the old store if it is not said.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     size: Option<u64>,
+    /// Do it although FROM was used since it was dumped. What was written since is taken for what the
+    /// snapshots hold.
+    #[arg(long)]
+    stale: bool,
     /// Print an object instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -80,9 +86,10 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     }
     let snapshots = rows.len() as u64;
     let table = Table::new(rows, &next_subs);
-    let (from, _) = Disk::open(&args.data, For::Store)?.shared();
+    let (from, device) = Disk::open(&args.data, For::Store)?.shared();
     from.is_not(&args.store_out)?;
     same_store(&from, &params.uuid)?;
+    as_it_was(&args.data, &device, &store, &params.uuid, args.stale)?;
 
     let old = store.store_sectors.saturating_mul(SECTOR);
     let output = Output::open(
@@ -205,24 +212,52 @@ fn same_store(from: &Arc<Disk>, uuid: &[u8; 16]) -> Result<(), Failure> {
     // A superblock that is damaged says nothing.
     let is_store = page[0].0.get(4..8) == Some(&0x4d53_5355u32.to_le_bytes());
     if is_store && has != Some(uuid) {
-        let what = "is not the store that was dumped";
-        return Err(Failure::new(
-            from.path(),
-            what,
-            "say the right one after --data",
-        ));
+        return Err(another(from.path()));
     }
     Ok(())
+}
+
+fn another(from: &Path) -> Failure {
+    let then = "say the right one after --data";
+    Failure::new(from, "is not the store that was dumped", then)
+}
+
+/// Makes sure that nobody has used the store since it was dumped: then its chunks hold something else.
+fn as_it_was(
+    from: &Path,
+    device: &Arc<dyn Device>,
+    dump: &dump::Store,
+    uuid: &[u8; 16],
+    stale: bool,
+) -> Result<(), Failure> {
+    let epoch = epoch_of(device, uuid).map_err(|_| another(from))?;
+    let (Some([then, log]), Some(epoch)) = (dump.at, epoch) else {
+        out::warn(&format!(
+            "{}: nobody can tell whether it is as it was when it was dumped",
+            from.display()
+        ));
+        return Ok(());
+    };
+    // The log can be counted only in a store that is in order.
+    let image = (epoch == then).then(|| Image::open(device).ok()).flatten();
+    let now = image.and_then(|image| Some(image.space()?.log_used));
+    if stale || (epoch == then && now.is_none_or(|now| now == log)) {
+        return Ok(());
+    }
+    let what = "was used since it was dumped";
+    let name = from.display();
+    let then = format!("make another dump: multisnap dump {name}; if it must be this one: --stale");
+    Err(Failure::new(from, what, then))
 }
 
 type ReadStore = (Facts, Params, Option<[u64; DIGESTS]>);
 
 fn read_store(store: &dump::Store) -> Result<ReadStore, String> {
-    if store.form != dump::FORM {
+    if !(1..=dump::FORM).contains(&store.form) {
+        let known = dump::FORM;
         return Err(format!(
-            "the dump has form {}, not {}",
-            store.form,
-            dump::FORM
+            "the dump has form {}, not 1 to {known}",
+            store.form
         ));
     }
     let store_type = Type::from_name(&store.store_type);

@@ -23,7 +23,9 @@ fn a_dump_has_the_documented_form() {
     world.stop();
     let lines = lines(&world, "store");
     let store = &lines[0]["store"];
-    assert_eq!(store["form"], 1);
+    assert_eq!(store["form"], 2);
+    assert!(store["at"][0].as_u64().unwrap() > 1);
+    assert_eq!(store["at"][1], 0);
     assert_eq!(store["type"], "btree");
     assert_eq!(store["chunk_sectors"], 16);
     assert_eq!(store["next_id"], 4);
@@ -269,6 +271,73 @@ fn content_comes_from_the_right_store_only() {
     assert!(!world.folder.path("new").exists());
 }
 
+/// What a dump says of chunks is of no use once they hold something else.
+#[test]
+fn a_store_that_was_used_since_is_refused() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let store = world.store().display().to_string();
+        let dump = world.folder.path("dump").display().to_string();
+        let new = world.folder.path("new").display().to_string();
+        let args = ["restore", &dump, &new, "--data", &store];
+        multisnap(&["dump", &store, "-o", &dump]).ends(0);
+        world.load();
+        world.write(3);
+        world.crash();
+        for stopped in [false, true] {
+            if stopped {
+                world.load();
+                world.stop();
+            }
+            let run = multisnap(&args).ends(2);
+            assert!(
+                run.err.contains("was used since it was dumped"),
+                "{}",
+                run.err
+            );
+            assert!(!world.folder.path("new").exists());
+        }
+        let run = multisnap(&[&args[..], &["--stale"]].concat()).ends(0);
+        assert!(run.err.is_empty(), "{}", run.err);
+        std::fs::remove_file(&new).unwrap();
+
+        // What is only in the log counts as well.
+        world.load();
+        world.write(4);
+        world.rig().commit().unwrap();
+        std::fs::remove_file(&dump).unwrap();
+        multisnap(&["dump", &store, "-o", &dump]).ends(0);
+        world.write(5);
+        world.crash();
+        let run = multisnap(&args).ends(2);
+        assert!(
+            run.err.contains("was used since it was dumped"),
+            "{}",
+            run.err
+        );
+
+        // If nobody can tell, that is said.
+        std::fs::remove_file(&dump).unwrap();
+        multisnap(&["dump", &store, "-o", &dump]).ends(0);
+        let told = "nobody can tell whether it is as it was";
+        let text = std::fs::read_to_string(&dump).unwrap();
+        let (head, rest) = text.split_once(",\"at\":[").unwrap();
+        let rest = rest.split_once(']').unwrap().1;
+        let old = format!("{head}{rest}").replacen("\"form\":2", "\"form\":1", 1);
+        let old_dump = world.folder.path("old").display().to_string();
+        std::fs::write(&old_dump, old).unwrap();
+        let run = multisnap(&["restore", &old_dump, &new, "--data", &store]).ends(0);
+        assert!(run.err.contains(told), "{}", run.err);
+        std::fs::remove_file(&new).unwrap();
+        world.flip(8, 60);
+        world.flip(16, 60);
+        let run = multisnap(&args).ends(0);
+        assert!(run.err.contains(told), "{}", run.err);
+        world.cats("new");
+    }
+}
+
 #[test]
 fn a_dump_that_was_changed_is_refused() {
     let mut world = sample(Type::Btree);
@@ -307,7 +376,7 @@ fn a_dump_that_was_changed_is_refused() {
         &cut,
         &swapped,
         &missing,
-        &text.replacen("\"form\":1", "\"form\":2", 1),
+        &text.replacen("\"form\":2", "\"form\":3", 1),
         &text.replacen("\"btree\"", "\"mtree\"", 1),
         &text.replacen("\"next_id\":4", "\"next_id\":0", 1),
         &text.replacen("\"chunk_sectors\":16", "\"chunk_sectors\":17", 1),

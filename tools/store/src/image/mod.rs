@@ -22,7 +22,7 @@ pub use fault::{Fault, Refusal};
 pub use id::SnapshotId;
 pub use make::{Maker, Params};
 pub use part::{Ids, Key, Part, Row, Scope, Tree, Value};
-pub use rest::is_rest;
+pub use rest::{epoch_of, is_rest};
 
 use crate::store::{
     self,
@@ -121,6 +121,15 @@ impl Header {
     /// Blocks of a chunk.
     pub fn chunk_blocks(&self) -> u64 {
         u64::from(self.chunk_sectors) / (BLOCK_SIZE as u64 / 512)
+    }
+
+    /// Epoch of the newest checkpoint.
+    pub fn epoch(&self) -> u64 {
+        let epochs = self.places.iter().map(|(_, place)| match place {
+            Place::Checkpoint(epoch) => *epoch,
+            _ => 0,
+        });
+        epochs.max().unwrap_or(0)
     }
 
     /// First block of chunk `dest` of the store. `None` if there is no such chunk.

@@ -26,6 +26,25 @@ pub fn is_rest(device: &Arc<dyn Device>) -> Result<bool, Refusal> {
     Ok(!is_store && has_snapshots(&mut cache))
 }
 
+/// Epoch of the newest whole checkpoint of the store `uuid`, whatever else of it can be read. An error
+/// if there are only those of another store.
+pub fn epoch_of(device: &Arc<dyn Device>, uuid: &[u8; 16]) -> Result<Option<u64>, Refusal> {
+    let mut cache = Cache::new(device.clone(), None);
+    let (mut newest, mut others) = (None, false);
+    for block in checkpoints(&mut cache) {
+        let head = format::header(&block);
+        if head.uuid == *uuid {
+            newest = newest.max(Some(head.epoch.get()));
+        } else {
+            others = true;
+        }
+    }
+    match newest {
+        None if others => Err(Refusal::Foreign),
+        newest => Ok(newest),
+    }
+}
+
 /// The checkpoints that are whole, in whichever store.
 pub(super) fn checkpoints(cache: &mut Cache) -> impl Iterator<Item = Box<Block>> + '_ {
     let places = format::CHECKPOINT_NRS.iter();
