@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 59
+plan 65
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -22,12 +22,12 @@ write_pattern /dev/mapper/slow 0 512 1
 prints "a snapshot" 1 snapshot slow
 prints "which has a device" /dev/mapper/slow-1 activate slow 1
 
-# stuck: a write to the origin is under way that does not end before "go".
+# stuck [<device>]: a write to the origin is under way that does not end before "go".
 stuck() {
 	dmsetup suspend od
-	dd if=/dev/zero of=/dev/mapper/slow bs=16k count=1 oflag=direct status=none &
+	dd if=/dev/zero of=/dev/mapper/"${1:-slow}" bs=16k count=1 oflag=direct status=none &
 	job=$!
-	within 10 test "$(awk '{ print $9 }' /sys/block/"$(block_name /dev/mapper/slow)"/stat)" -gt 0
+	within 10 test "$(awk '{ print $9 }' /sys/block/"$(block_name /dev/mapper/"${1:-slow}")"/stat)" -gt 0
 }
 go() {
 	dmsetup resume od
@@ -201,9 +201,25 @@ part o 16384
 refused "an origin that has shrunk" "od has 16384 sectors, and had 32768: it has shrunk" grow slow
 part o 32768
 
-# --- a store that is too small ------------------------------------------------
+# --- a device that is put under -------------------------------------------------
 
 multisnap stop slow > /tmp/out
+dd if=/dev/zero of=/dev/mapper/sd bs=128k count=1 oflag=direct status=none
+dmsetup create flat --table "0 32768 linear /dev/mapper/od 0"
+works "another device is put under" under /dev/mapper/flat /dev/mapper/sd --create
+multisnap snapshot flat > /tmp/out
+multisnap activate flat 1 > /tmp/out
+stuck flat
+refused "out is given up, and tells which devices it has removed" \
+	"flat is not out: .* in 2 s; the device of a snapshot was removed, make it again: multisnap activate flat 1; say it" \
+	out flat --lose-snapshots --timeout 2
+like "it is as it was" "$(dmsetup table flat) $(state flat)" " multisnapshot .* Active:Live$"
+go "the write ends when it can"
+prints "and the snapshot has a device again" /dev/mapper/flat-1 activate flat 1
+works "then it is out" out flat --lose-snapshots
+
+# --- a store that is too small ------------------------------------------------
+
 make_nullblk o2 16
 make_nullblk s2 2
 multisnap create /dev/o2 /dev/s2 --name full > /tmp/out

@@ -76,12 +76,14 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     if let Some(busy) = active.iter().find(|active| active.open > 0) {
         return Err(stop::in_use(&at, &busy.name));
     }
-    for active in &active {
-        let removed = at.control.remove(&active.name);
-        removed.map_err(|e| at.failed_for(&active.name, "cannot be removed", &e, SEE_LOG))?;
-    }
     let table = at.control.targets(&origin);
     let table = table.map_err(|e| at.failed_for(&origin, "cannot be looked at", &e, SEE_LOG))?;
+    for (i, one) in active.iter().enumerate() {
+        let removed = at.control.remove(&one.name);
+        let gone = active.get(..i).unwrap_or_default();
+        let then = again(name, gone, SEE_LOG);
+        removed.map_err(|e| at.failed_for(&one.name, "cannot be removed", &e, then))?;
+    }
     let timeout = Duration::from_secs(args.timeout);
     let swap = Swap::begin(&at.control, name, timeout);
     let first = swap.to(&[line::out_target(volume.line.origin, volume.sectors)]);
@@ -91,7 +93,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     };
     let stuck = swap.settle();
     drop(swap);
-    first.map_err(|e| not_out(&mut at, &e, args, stuck.as_ref()))?;
+    first.map_err(|e| not_out(&mut at, &e, args, &active, stuck.as_ref()))?;
     second.map_err(|e| not_back(&mut at, &e, &origin, stuck.as_ref()))?;
     if let Err(e) = hidden::remove(&at.control, &origin) {
         let then = format!("try it yourself: dmsetup remove {origin}");
@@ -108,21 +110,41 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     Ok(Code::Good)
 }
 
-fn not_out(at: &mut At, e: &io::Error, args: &Args, stuck: Option<&Stuck>) -> Failure {
+/// How the devices of snapshots come back that are `gone`, before what else is to be done.
+fn again(name: &str, gone: &[Active], then: &str) -> String {
+    if gone.is_empty() {
+        return then.to_owned();
+    }
+    let ids: Vec<String> = gone.iter().map(|active| active.id.to_string()).collect();
+    let has = match gone.len() {
+        1 => "the device of a snapshot was removed, make it again".to_owned(),
+        n => format!("the devices of {n} snapshots were removed, make them again"),
+    };
+    format!("{has}: multisnap activate {name} {}; {then}", ids.join(" "))
+}
+
+fn not_out(
+    at: &mut At,
+    e: &io::Error,
+    args: &Args,
+    gone: &[Active],
+    stuck: Option<&Stuck>,
+) -> Failure {
+    let name = at.volume.name.clone();
+    let again = |then: &str| again(&name, gone, then);
     if let Some(stuck) = stuck {
         let what = format!("is not out: {}", stuck.what);
-        return at.volume.failure(what, &*stuck.then);
+        return at.volume.failure(what, again(&stuck.then));
     }
     if e.raw_os_error() == Some(libc::EINTR) {
         let what = format!(
-            "is not out: a signal came, or I/O that is under way did not end in {} s; nothing is \
-             changed",
+            "is not out: a signal came, or I/O that is under way did not end in {} s",
             args.timeout
         );
-        let then = "say it again, or wait longer: --timeout 600";
+        let then = again("say it again, or wait longer: --timeout 600");
         return at.volume.failure(what, then);
     }
-    at.failed("cannot be taken out", e, SEE_LOG)
+    at.failed("cannot be taken out", e, again(SEE_LOG))
 }
 
 /// It passes everything to the second device by a table of `multisnap-out`, which does no harm.
@@ -137,4 +159,37 @@ fn not_back(at: &mut At, e: &io::Error, origin: &str, stuck: Option<&Stuck>) -> 
         "is out and in use as before, by way of {origin}, but {name} cannot get its own table back"
     );
     at.failed(&doing, e, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dm::wire::Dev;
+    use multisnap_store::image::SnapshotId;
+
+    #[test]
+    fn devices_that_are_gone_are_named() {
+        let dev = Dev {
+            major: 253,
+            minor: 1,
+        };
+        let one = |id| Active {
+            name: format!("home-{id}"),
+            dev,
+            flags: 0,
+            open: 0,
+            origin: dev,
+            id: SnapshotId::top(id),
+        };
+        let gone = [one(1), one(4)];
+        assert_eq!(again("home", &[], "wait"), "wait");
+        assert_eq!(
+            again("home", &gone[..1], "wait"),
+            "the device of a snapshot was removed, make it again: multisnap activate home 1; wait"
+        );
+        assert_eq!(
+            again("home", &gone, "wait"),
+            "the devices of 2 snapshots were removed, make them again: multisnap activate home 1 4; wait"
+        );
+    }
 }
