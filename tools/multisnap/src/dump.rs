@@ -7,7 +7,8 @@ use crate::{
     device::{Disk, For},
     failure::{Code, Failure},
     out,
-    table::{show, Runs, Table},
+    records::Contents,
+    table::{show, Table},
 };
 use multisnap_store::image::{Image, Part, Scope, Value, DIGESTS};
 use serde::{Deserialize, Serialize};
@@ -260,7 +261,7 @@ fn write(image: &mut Image, to: &mut dyn Write) -> io::Result<bool> {
                 value,
             } => {
                 let shown = chunk.turn_to(of, to, &mut end);
-                chunk.add(table.runs(ids), value);
+                chunk.contents.add(table.runs(ids), value);
                 shown
             }
             Part::Node(_) => Ok(()),
@@ -289,7 +290,7 @@ fn put(to: &mut dyn Write, line: &Line) -> io::Result<()> {
 #[derive(Default)]
 struct Chunk {
     nr: u64,
-    contents: Vec<(Runs, Value)>,
+    contents: Contents,
 }
 
 impl Chunk {
@@ -303,23 +304,12 @@ impl Chunk {
         Ok(())
     }
 
-    /// Adds what some snapshots hold. What is for deleted ones only is left out.
-    fn add(&mut self, runs: Runs, value: Value) {
-        if runs.is_empty() {
-            return;
-        }
-        match self.contents.iter_mut().find(|(_, other)| *other == value) {
-            Some((all, _)) => all.extend(runs),
-            None => self.contents.push((runs, value)),
-        }
-    }
-
     fn show(&mut self, to: &mut dyn Write, end: &mut End) -> io::Result<()> {
-        for (runs, value) in self.contents.drain(..) {
+        for content in std::mem::take(&mut self.contents).list() {
             let record = Record {
                 chunk: self.nr,
-                ids: show(&runs),
-                value: value.into(),
+                ids: show(&content.runs),
+                value: content.value.into(),
             };
             put(to, &Line::Record(record))?;
             end.records += 1;

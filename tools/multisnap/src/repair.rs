@@ -13,7 +13,7 @@ use crate::{
     losses::Losses,
     out,
     progress::Progress,
-    records::{Content, Facts, Writer},
+    records::{Content, Contents, Facts, Writer},
     repair_report::Report,
     restore::copy_failed,
     size::{self, SECTOR},
@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             report: &mut report,
             losses: &losses,
             trust: args.trust_origin || losses.doubt,
-            here: (0, Vec::new()),
+            here: (0, Contents::default()),
             ranges: 0,
             skipped: 0,
         };
@@ -141,7 +141,7 @@ struct Mover<'a, 'b> {
     /// Nothing need be recorded as lost: it is so anyway, or it is not wanted.
     trust: bool,
     /// The chunk whose records come, and what they say.
-    here: (u64, Vec<Content>),
+    here: (u64, Contents),
     /// Lost ranges and superseded records that were seen to.
     ranges: usize,
     skipped: usize,
@@ -177,13 +177,7 @@ impl Mover<'_, '_> {
             self.turn_to(Some(chunk), output)?;
         }
         let runs = self.writer.table.runs(ids);
-        if runs.is_empty() {
-            return Ok(());
-        }
-        match self.here.1.iter_mut().find(|one| one.value == value) {
-            Some(one) => one.runs.extend(runs),
-            None => self.here.1.push(Content { runs, value }),
-        }
+        self.here.1.add(runs, value);
         Ok(())
     }
 
@@ -199,7 +193,7 @@ impl Mover<'_, '_> {
         let mut at = chunk.saturating_add(1);
         // A chunk without any record comes between only if it is lost.
         while let Some(chunk) = self.next_lost(at).filter(|chunk| *chunk < end) {
-            self.chunk(chunk, Vec::new(), output)?;
+            self.chunk(chunk, Contents::default(), output)?;
             at = chunk.saturating_add(1);
         }
         Ok(())
@@ -236,31 +230,27 @@ impl Mover<'_, '_> {
     fn chunk(
         &mut self,
         chunk: u64,
-        mut contents: Vec<Content>,
+        mut contents: Contents,
         output: &Output,
     ) -> Result<(), Failure> {
         let lost = match self.trust {
             true => Runs::new(),
             false => {
                 let (table, of) = (self.writer.table, self.writer.facts.store_type);
-                self.losses.of_chunk(chunk, &contents, table, of)
+                self.losses.of_chunk(chunk, contents.list(), table, of)
             }
         };
-        if !lost.is_empty() {
-            let value = Value::Lost;
-            match contents.iter_mut().find(|one| one.value == value) {
-                Some(one) => one.runs.extend(lost),
-                None => contents.push(Content { runs: lost, value }),
-            }
-        }
-        self.report.records += contents.len() as u64;
+        contents.add(lost, Value::Lost);
+        self.report.records += contents.list().len() as u64;
         let report = &mut *self.report;
-        let done = self.writer.chunk(chunk, &contents, &mut |content, block| {
-            let what = "content that cannot be read";
-            let damage = Damage::new(what).at(block).of(show(&content.runs));
-            report.lose(damage.chunks(chunk, chunk));
-            true
-        });
+        let done = self
+            .writer
+            .chunk(chunk, contents.list(), &mut |content, block| {
+                let what = "content that cannot be read";
+                let damage = Damage::new(what).at(block).of(show(&content.runs));
+                report.lose(damage.chunks(chunk, chunk));
+                true
+            });
         done.map_err(|e| copy_failed(&e, self.writer.copier.from().path(), output))?;
         let superseded = &self.losses.superseded;
         let from = superseded.partition_point(|(of, _)| *of < chunk);

@@ -271,6 +271,33 @@ fn content_comes_from_the_right_store_only() {
     assert!(!world.folder.path("new").exists());
 }
 
+/// One chunk with a record for each of many snapshots.
+#[test]
+fn a_chunk_with_many_records_is_restored() {
+    const MANY: u64 = 5000;
+    let mut world = World::new(Type::Btree, 2 * MANY, 1, 1);
+    for _ in 0..MANY {
+        world.create(None, "");
+        world.write(0);
+    }
+    world.stop();
+    let begin = std::time::Instant::now();
+    world.check("store").ends(0);
+    assert_eq!(world.restore("new")["records"], MANY);
+    let store = world.store().display().to_string();
+    let saved = world.folder.path("saved").display().to_string();
+    let json = multisnap(&["repair", "--json", &store, &saved])
+        .ends(0)
+        .json();
+    assert_eq!(json["records"], MANY);
+    let took = begin.elapsed();
+    assert!(took.as_secs() < 60, "{took:?}");
+    // All are too many to look at each.
+    world.snapshots.retain(|id, _| id.id() % 1000 < 2);
+    world.cats("new");
+    world.cats("saved");
+}
+
 /// What a dump says of chunks is of no use once they hold something else.
 #[test]
 fn a_store_that_was_used_since_is_refused() {

@@ -28,7 +28,7 @@ impl From<Scope> for store::Scope {
 }
 
 /// What a record says a chunk of a snapshot holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// The content of this chunk of the store.
     Chunk(u64),
