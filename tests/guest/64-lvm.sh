@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 112
+plan 119
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -87,6 +87,14 @@ list=$(lvm lvs)
 like "the list has a store with its use" "$list" "home-msstore +vg +32.00m +home +[0-9.]+"
 like "and snapshots" "$list" "first +vg +16.00m +small +1 +2"
 is "of one volume if asked" "$(lvm lvs vg/smallstore | grep -c small)" 3
+like "or of one snapshot" "$(lvm lvs --noheadings /dev/vg/first)" "^ +first +vg +16.00m +small +1 +20[0-9-]+ [0-9:]+$"
+is "and of some columns" "$(lvm lvs --noheadings -o lv_name,origin vg/smallstore | tr -s ' \n' ' ')" " smallstore small first small second small "
+rc=0
+lvm lvs vg nothing vg/none > /tmp/out 2> /tmp/err || rc=$?
+is "what is not there is no success, and keeps nothing back" "$rc $(grep -c 'first' /tmp/out)" "2 1"
+like "and named" "$(cat /tmp/err)" "nothing.*there is no logical volume vg/none, nor a snapshot; .*multisnap-lvm lvs vg"
+like "a wrong column is named" "$(lvm lvs -o lv_nam vg 2>&1)" "does not know the column lv_nam: say some of lv_name,"
+like "and an option that is not known" "$(lvm lvs --units k 2>&1)" "does not know --units; lvs takes -o"
 
 # --- what LVM does to one that is under ------------------------------------------
 part() { dd if=/dev/mapper/vg-before bs=1M count=4 iflag=direct status=none | cksum; }
@@ -261,7 +269,8 @@ lvremove -qq -f vg/again
 rc=0
 PATH=/tmp/bin:$PATH multisnap-lvm lvcreate -s -L 4M --snapshotstore ghost vg/small > /tmp/out 2>&1 || rc=$?
 is "a store that LVM does not make is none" "$rc $(compgen -G "/dev/mapper/*ghost")" "2 "
-like "how it is said" "$(lvm --help)" "lvs .VG . VG/STORE..*--lose-snapshots"
+like "how it is said" "$(lvm --help)" "lvs .-o .*VG . VG/STORE..*--lose-snapshots"
+is "by each command" "$(lvm lvs --help)" "$(lvm --help)"
 umount /mnt/home
 ok "the other one as well" lvm lvremove -f vg/home-msstore
 is "and its origin is plain" "$(state vg-home)" "linear Active:Live"
