@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 119
+plan 122
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -245,6 +245,13 @@ multisnap deactivate vg-small
 like "what was put under is not enabled" "$(multisnap enable vg-small 2>&1)" "put under where it is"
 ok "a snapshot is removed by name" lvm lvremove vg/first
 like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
+# By the names that the package gives it.
+mkdir /tmp/names
+for word in lvcreate lvs lvremove; do ln -s "$(command -v multisnap-lvm)" /tmp/names/multisnap-$word; done
+like "a script with one word changed makes a snapshot" "$(/tmp/names/multisnap-lvcreate -s -L 4M -n fifth -y vg/small 2>&1)" \
+	"snapshot 5 of vg/small is /dev/mapper/vg-fifth"
+like "lists it" "$(/tmp/names/multisnap-lvs --noheadings vg/fifth)" "^ +fifth +vg +20.00m +small +5 "
+like "and removes it" "$(/tmp/names/multisnap-lvremove -f vg/fifth 2>&1)" "snapshot 5, vg/fifth, is removed"
 ok "a store is removed by force" lvm lvremove -f vg/smallstore
 is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
 
