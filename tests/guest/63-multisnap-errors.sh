@@ -2,7 +2,7 @@
 # What multisnap says when a store, a module or somebody else stands in its way, and that all goes
 # on after that.
 . ./lib.sh
-plan 41
+plan 55
 
 . ./multisnap.sh
 make_nullblk o 16
@@ -43,6 +43,46 @@ is "with its own status" "$rc" 1
 dd if=/dev/urandom of=/dev/s bs=4k count=1 oflag=direct status=none
 refused "what is no store" "/dev/s holds something that is not known" start /dev/o /dev/s
 dd if=/dev/zero of=/dev/s bs=128k count=1 oflag=direct status=none
+
+# --- what is written over -----------------------------------------------------
+
+make_nullblk t 16
+works "a store" create /dev/o /dev/s --name v
+works "with a snapshot" snapshot v
+write_pattern /dev/mapper/v 0 64 1
+works "that is stopped" stop v
+multisnap dump /dev/s > /tmp/dump
+for other in o s; do
+	refused "its content is not written to /dev/$other" "/dev/$other is /dev/$other, which is only read" \
+		cat /dev/s 1 --origin /dev/o -o /dev/$other --force --live
+done
+mkfs.ext4 -q /dev/t
+before=$(checksum /dev/t)
+refused "nor over a file system" "/dev/t holds an ext2, ext3 or ext4 file system; .*--force" cat /dev/s 1 --origin /dev/o -o /dev/t
+# Nothing is at the start, where a store begins.
+dd if=/dev/t of=/tmp/head bs=1M count=1 status=none
+dd if=/dev/zero of=/dev/t bs=1M count=1 oflag=direct status=none
+printf 'EFI PART' | dd of=/dev/t bs=512 seek=32767 conv=notrunc status=none
+sync
+for word in repair "restore /tmp/dump"; do
+	rest=(/dev/s /dev/t)
+	[ "$word" = repair ] || rest=(/dev/t --data /dev/s)
+	# shellcheck disable=SC2086
+	refused "$word looks at its end, too" "/dev/t holds the second half of a GPT" $word "${rest[@]}"
+done
+dd if=/tmp/head of=/dev/t bs=1M oflag=direct status=none
+dd if=/dev/zero of=/dev/t bs=512 seek=32767 count=1 oflag=direct status=none
+is "it is as it was" "$(checksum /dev/t)" "$before"
+works "unless that is wanted" cat /dev/s 1 --origin /dev/o -o /dev/t --force
+ok "the snapshot is there" is_zero /dev/t 0 64
+for word in repair "restore /tmp/dump"; do
+	rest=(/dev/s /dev/s)
+	[ "$word" = repair ] || rest=(/dev/s --data /dev/s)
+	# shellcheck disable=SC2086
+	refused "$word does not write to the store itself" "/dev/s is /dev/s, which is only read" $word "${rest[@]}"
+done
+dd if=/dev/zero of=/dev/s bs=128k count=1 oflag=direct status=none
+refused "also if it looks empty" "/dev/s is /dev/s, which is only read" restore /tmp/dump /dev/s --data /dev/s
 
 # --- a bitmask store ----------------------------------------------------------
 

@@ -3,8 +3,9 @@
 //! `multisnap cat`: the content of a snapshot, from the origin and the store, without the module.
 
 use crate::{
-    device::{Disk, For},
+    device::{self, Disk, For},
     failure::{Code, Failure},
+    online::signature,
     out,
     progress::Progress,
     size::{self, SECTOR},
@@ -14,7 +15,7 @@ use multisnap_store::image::{bytes, digest, sample_sector, Page, SnapshotId, DIG
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
-    os::unix::fs::{FileTypeExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,6 +33,9 @@ pub struct Args {
     /// Write to this new file, or to this block device, instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write to the block device whatever it holds, unless somebody uses it.
+    #[arg(long)]
+    force: bool,
     /// Write zeroes for what is lost.
     #[arg(long)]
     lost_as_zero: bool,
@@ -49,6 +53,13 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let (origin, _) = Disk::open(&args.origin, For::Live)?.shared();
     check_origin(&opened, &origin)?;
     let len = opened.sectors.saturating_mul(SECTOR);
+    if let Some(path) = &args.output {
+        opened.disk.is_not(path)?;
+        origin.is_not(path)?;
+        if !args.force && device::is_block(path) {
+            signature::may_be_written(path)?;
+        }
+    }
     let mut to = Sink::open(args.output.as_deref(), len)?;
     let mut progress = Progress::new("cat", opened.chunks());
     let chunk_blocks = opened.image.header().chunk_blocks();
@@ -213,7 +224,7 @@ impl Sink {
             });
         };
         let failed = |e: &io::Error| Failure::io(path, "cannot be written", e);
-        let is_device = std::fs::metadata(path).is_ok_and(|m| m.file_type().is_block_device());
+        let is_device = device::is_block(path);
         let mut options = OpenOptions::new();
         options.write(true);
         if is_device {

@@ -3,8 +3,9 @@
 //! Content that is copied between devices, and the device that a new store goes to.
 
 use crate::{
-    device::{Disk, For},
+    device::{self, Disk, For},
     failure::Failure,
+    online::signature,
 };
 use multisnap_store::image::{Device, Page, Refusal, PAGE_BYTES};
 use std::{io, path::Path, sync::Arc};
@@ -88,7 +89,11 @@ impl Output {
             let blocks = size.div_ceil(PAGE_BYTES as u64);
             Disk::create(path, blocks.saturating_mul(PAGE_BYTES as u64))?
         } else {
-            Disk::open(path, For::Output)?
+            let disk = Disk::open(path, For::Output)?;
+            if device::is_block(path) {
+                signature::none(path)?;
+            }
+            disk
         };
         if size_was_said && disk.len() < size {
             let have = crate::size::show(disk.len());

@@ -149,6 +149,11 @@ impl Disk {
     }
 }
 
+/// Whether that is a block device.
+pub fn is_block(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
+}
+
 /// What tells a device, or a file, from all others.
 fn number(meta: &Metadata) -> (bool, u64, u64) {
     match meta.file_type().is_block_device() {

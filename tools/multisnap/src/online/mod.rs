@@ -23,7 +23,7 @@ pub mod prune;
 pub mod remove;
 pub mod rename;
 mod rows;
-mod signature;
+pub mod signature;
 pub mod snapshot;
 mod space;
 pub mod start;

@@ -209,6 +209,17 @@ pub fn none(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Fails if a device that is to be written over holds something that is known, unless that is wanted.
+pub fn may_be_written(path: &Path) -> Result<(), Failure> {
+    match find(path)? {
+        None => Ok(()),
+        Some(what) => {
+            let then = "take another device; or, if nobody needs that: --force";
+            Err(Failure::new(path, format!("holds {what}"), then))
+        }
+    }
+}
+
 /// Fails if a device that is to be an origin is a store.
 pub fn not_store(origin: &Path) -> Result<(), Failure> {
     if find_mark(origin)?.as_deref() != Some(STORE) {
