@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 65
+plan 67
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -69,6 +69,9 @@ is "and leaves nothing behind" "$(state slow) $(ms_status slow pending)" "Active
 
 begin --of 1 --timeout 600
 ok "the parent is suspended" within 10 is_state slow-1 Suspended:Live
+# The command, and the one that would resume what it has suspended.
+for pid in $cut $(pgrep -P $cut); do awk '$1 == "VmLck:" { print ($2 > 1000) }' /proc/"$pid"/status; done > /tmp/locked
+is "meanwhile both are locked in memory" "$(tr '\n' ' ' < /tmp/locked)" "1 1 "
 kill -TERM $cut
 rc=0
 wait $cut || rc=$?
@@ -200,6 +203,14 @@ go "the write ends when it can"
 part o 16384
 refused "an origin that has shrunk" "od has 16384 sectors, and had 32768: it has shrunk" grow slow
 part o 32768
+
+# --- memory cannot be locked ----------------------------------------------------
+
+as=(prlimit --memlock=65536 setpriv --bounding-set -ipc_lock)
+ms snapshot slow
+like "then a line says what that means" "$rc $out $(wc -l < /tmp/err) $err" \
+	"^0 [0-9]+ 1 multisnap: memory cannot be locked .*if the system runs from slow, .*ulimit -l unlimited$"
+as=()
 
 # --- a device that is put under -------------------------------------------------
 

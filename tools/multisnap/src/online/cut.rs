@@ -10,13 +10,12 @@
 //! to be frozen, and resumed by another one. Another process sees to it that it is, see
 //! [`super::thaw`].
 
-use super::{thaw::Guard, volume::Active, At, SEE_LOG};
+use super::{memory::Locked, thaw::Guard, volume::Active, At, SEE_LOG};
 use crate::{
     dm::{self, node, sys::Interrupts},
     failure::Failure,
 };
 use multisnap_store::image::SnapshotId;
-use rustix::mm::{mlockall, munlockall, MlockAllFlags};
 use std::{io, thread::sleep, time::Duration};
 
 /// How a cut is made.
@@ -55,15 +54,13 @@ pub fn cut(
         return Err(at.volume.failure(what, then));
     }
     // Between suspension and resume the machine may have no disk to read a page from.
-    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
-    let made = if flags & dm::SUSPENDED != 0 {
+    let _locked = Locked::begin(&at.volume.name);
+    if flags & dm::SUSPENDED != 0 {
         // Then the message itself is the cut.
         ask(at, message)
     } else {
         load_and_cut(at, message, parents, how)
-    };
-    let _ = munlockall();
-    made
+    }
 }
 
 fn ask(at: &mut At, message: &str) -> Result<SnapshotId, Failure> {

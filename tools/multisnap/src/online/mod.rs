@@ -18,6 +18,7 @@ mod keep;
 mod line;
 pub mod list;
 mod lock;
+mod memory;
 mod metrics;
 pub mod prune;
 pub mod remove;

@@ -6,11 +6,11 @@
 //! for what is under way and resumes it. No user space runs meanwhile, so that the command may
 //! lie on that very device. No file system is frozen, since nothing is cut.
 
+use super::memory::Locked;
 use crate::{
     dm::{self, sys::Interrupts, wire::Target, Control},
     failure::words,
 };
-use rustix::mm::{mlockall, munlockall, MlockAllFlags};
 use std::{io, time::Duration};
 
 /// While it lives, the memory of the process is locked and signals do not end it.
@@ -19,14 +19,14 @@ pub struct Swap<'a> {
     name: &'a str,
     timeout: Duration,
     interrupts: Interrupts,
+    _locked: Locked,
 }
 
 impl<'a> Swap<'a> {
     /// Begins to work on the device `name`. What is under way there is waited for so long.
     pub fn begin(control: &'a Control, name: &'a str, timeout: Duration) -> Self {
-        // While the device is suspended, there may be no disk to read a page from.
-        let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
         Self {
+            _locked: Locked::begin(name),
             control,
             name,
             timeout,
@@ -90,10 +90,4 @@ pub struct Stuck {
     pub what: String,
     /// The way out.
     pub then: String,
-}
-
-impl Drop for Swap<'_> {
-    fn drop(&mut self) {
-        let _ = munlockall();
-    }
 }

@@ -2,11 +2,11 @@
 
 //! A second process that resumes devices if the first one cannot any more.
 
+use super::memory::Locked;
 use crate::{
     dm::{node, Control},
     failure::{Code, Failure},
 };
-use rustix::mm::{mlockall, MlockAllFlags};
 use std::{
     io::{self, Read, Write},
     os::unix::process::CommandExt,
@@ -33,7 +33,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
     // Without it the process would need a device to be read that may be suspended.
-    let _ = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE);
+    let names = args.device.join(", ");
+    let _locked = Locked::begin(&names);
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {
         let mut word = [0];
@@ -47,7 +48,6 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let _ = control.resume(name, 0, node::NO_LINKS);
     }
     let what = "was resumed, since the command that had suspended it did not";
-    let names = args.device.join(", ");
     Err(Failure::new(
         Path::new(&names),
         what,

@@ -10,7 +10,10 @@
 use crate::{
     dm::{self, node, wire::Target, Control},
     failure::{words, Code, Failure},
-    online::volume::{Devices, Volume},
+    online::{
+        memory::Locked,
+        volume::{Devices, Volume},
+    },
     out,
 };
 
@@ -47,6 +50,7 @@ fn leave(control: &Control, volume: &Volume) -> Result<(), String> {
         kind: "multisnap-out".into(),
         args: volume.line.origin.to_string(),
     };
+    let _locked = Locked::begin(&volume.name);
     control.load(&volume.name, &plain, true).map_err(said)?;
     control.resume(&volume.name, 0, 0).map_err(|e| {
         let _ = control.clear(&volume.name);
