@@ -116,9 +116,9 @@ impl Info {
         format!("{} ({bytes})", crate::size::count(chunks, "chunk"))
     }
 
-    /// Whether snapshots are damaged, or may be.
+    /// Whether snapshots are damaged, or may be, or writes may fail.
     pub fn is_bad(&self) -> bool {
-        self.needs_check || self.mode == "fail" || self.lost != 0
+        self.needs_check || matches!(&*self.mode, "full" | "fail") || self.lost != 0
     }
 }
 
@@ -179,6 +179,10 @@ mod tests {
         let lost = Info::parse(&LINE.replace(" 70 0 ", " 70 1 ")).unwrap();
         let failed = Info::parse(&LINE.replace("rw ", "fail ")).unwrap();
         assert!(lost.is_bad() && failed.is_bad());
+        // With preserve-on-error nothing is lost, and writes fail.
+        let full = Info::parse(&LINE.replace("rw ", "full ")).unwrap();
+        let read_only = Info::parse(&LINE.replace("rw ", "ro ")).unwrap();
+        assert!(full.is_bad() && !read_only.is_bad());
     }
 
     #[test]
