@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 137
+plan 143
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -157,6 +157,17 @@ ok "and holds what was there" bash -c 'mkdir -p /mnt/c && mount -o ro /dev/mappe
 umount /mnt/c
 refused "it can have none itself" "snapshot 1.0, but that is one of 1" snapshot home --of 1.0
 refused "a snapshot's device is not its origin" "home-1 is a snapshot; say home and the id 1" list home-1
+
+# --- its store is in use --------------------------------------------------------
+
+for words in check dump "map 1" "cat 1 --origin /dev/o" "repair /tmp/new"; do
+	read -r word rest <<< "$words"
+	# shellcheck disable=SC2086
+	refused "$word needs it alone" "/dev/s is in use; stop its origin .multisnap stop /dev/s.*--live" "$word" /dev/s $rest
+done
+# What is written meanwhile may not fit together.
+looks() { ms check /dev/s --live; [ "$rc" -eq 0 ] || [ "$rc" -eq 3 ]; }
+ok "but can look at it" within 20 looks
 
 # --- list, status, rename -----------------------------------------------------
 

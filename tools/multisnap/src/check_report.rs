@@ -207,7 +207,10 @@ impl Report {
         let end = match self.result {
             "clean" => format!("{name} is clean"),
             "unclean" => {
-                format!("{name} is sound, but was not stopped in good order: load it and remove it")
+                format!(
+                    "{name} is sound, but was not stopped in good order; the next start replays its log: \
+                     multisnap start ORIGIN {name}"
+                )
             }
             _ => format!(
                 "{name} is damaged in {}; save what is left: multisnap repair {name} OUT",

@@ -177,14 +177,15 @@ fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {
     if e.raw_os_error() != Some(libc::EBUSY) {
         return Failure::io(path, "cannot be opened", e);
     }
+    let name = path.display();
     let then = match what_for {
-        For::Output => {
-            "unmount it, remove what is on it (dmsetup ls --tree), or wait for another multisnap"
-        }
-        _ => {
-            "remove the origin first (dmsetup ls --tree), or wait for another multisnap; check, dump, \
+        For::Output => format!(
+            "unmount it, remove what is on it (lsblk {name}), or wait for another multisnap"
+        ),
+        _ => format!(
+            "stop its origin (multisnap stop {name}), or wait for another multisnap; check, dump, \
              cat and map also take --live"
-        }
+        ),
     };
     Failure::new(path, "is in use", then)
 }

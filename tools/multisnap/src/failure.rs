@@ -92,7 +92,7 @@ impl Failure {
             Refusal::Blank | Refusal::Foreign | Refusal::Rest | Refusal::TooSmall => Self::new(
                 device,
                 refusal.to_string(),
-                "see the tables of loaded stores: dmsetup table --target multisnapshot",
+                "see which stores are started: multisnap list",
             ),
             Refusal::Damaged(..) | Refusal::CutShort { .. } => Self::damage(
                 device,
