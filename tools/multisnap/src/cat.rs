@@ -22,6 +22,9 @@ use std::{
 
 /// What `cat` is told.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example: multisnap cat /dev/vg/store 3 --origin /dev/vg/home --output home-3.img"
+)]
 pub struct Args {
     /// The store: a block device or a file.
     store: PathBuf,

@@ -16,6 +16,7 @@ use std::{path::PathBuf, sync::Arc};
 
 /// What `check` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap check /dev/vg/store")]
 pub struct Args {
     /// The store: a block device or a file.
     store: PathBuf,

@@ -24,6 +24,7 @@ pub const FORM: u32 = 2;
 
 /// What `dump` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap dump /dev/vg/store --output store.dump")]
 pub struct Args {
     /// The store: a block device or a file.
     store: PathBuf,

@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 /// What `repair` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap repair /dev/vg/store /dev/vg/new")]
 pub struct Args {
     /// The damaged store. It is only read.
     store: PathBuf,

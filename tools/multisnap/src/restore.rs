@@ -27,6 +27,7 @@ use std::{
 
 /// What `restore` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap restore store.dump /dev/vg/larger --data /dev/vg/store")]
 pub struct Args {
     /// What `multisnap dump` has written.
     dump: PathBuf,

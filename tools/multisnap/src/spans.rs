@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// What `map` is told.
 #[derive(clap::Args)]
+#[command(after_help = "Example: multisnap map /dev/vg/store 3")]
 pub struct Args {
     /// The store: a block device or a file.
     store: PathBuf,

@@ -4,9 +4,9 @@
 
 use super::{
     basic::sample,
-    fixture::{multisnap, Folder},
+    fixture::{multisnap, Folder, World},
 };
-use multisnap_store::image::Type;
+use multisnap_store::image::{SnapshotId, Type};
 
 #[test]
 fn help_and_version_are_there() {
@@ -161,4 +161,64 @@ fn an_unknown_snapshot_is_told() {
         "{}",
         run.err
     );
+}
+
+/// Each command has an example, and those that need no module are tried.
+#[test]
+fn examples_work() {
+    let mut world = World::new(Type::Btree, 600, 1, 8);
+    for chunk in 0..3 {
+        world.create(None, "");
+        world.write(chunk);
+    }
+    world.stop();
+    let folder = world.folder.path("");
+    let folder = folder.display().to_string();
+    let folder = folder.trim_end_matches('/');
+    let help = multisnap(&["--help"]).ends(0).text();
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    let mut tried = Vec::new();
+    // A dump is restored after it was made.
+    for command in &commands {
+        let help = multisnap(&["help", command]).ends(0).text();
+        let example = help.lines().find_map(|line| line.strip_prefix("Example: "));
+        let example = example.unwrap_or_else(|| panic!("{command} has none"));
+        assert!(
+            example.contains(&format!("multisnap {command}")),
+            "{example}"
+        );
+        if ![
+            "check",
+            "dump",
+            "restore",
+            "repair",
+            "cat",
+            "map",
+            "completion",
+        ]
+        .contains(command)
+        {
+            continue;
+        }
+        let words = example.split(' ').skip(1).map(|word| match word {
+            "/dev/vg/home" => format!("{folder}/origin"),
+            "store.dump" | "home-3.img" => format!("{folder}/{word}"),
+            word => word.replace("/dev/vg/", &format!("{folder}/")),
+        });
+        multisnap(&words.collect::<Vec<_>>()).ends(0);
+        tried.push(*command);
+    }
+    assert_eq!(tried.len(), 7, "{tried:?}");
+    for name in ["new", "larger"] {
+        world.check(name).ends(0);
+        world.cats(name);
+    }
+    let image = std::fs::read(world.folder.path("home-3.img")).unwrap();
+    assert!(image == world.bytes(SnapshotId::top(3)));
 }
