@@ -196,4 +196,18 @@ mod tests {
         }
         assert_eq!(label("a\"b\\"), "a\\\"b\\\\");
     }
+    #[test]
+    fn the_guide_names_each_figure() {
+        let guide = include_str!("../../../../Documentation/multisnap.rst");
+        for (name, kind, ..) in FAMILIES {
+            let suffix = match kind {
+                Kind::Gauge => "",
+                Kind::Counter => "_total",
+            };
+            let named = format!("\n``multisnap_{name}{suffix}`` ");
+            assert!(guide.contains(&named), "{named}");
+        }
+        let named = guide.matches("\n``multisnap_").count();
+        assert_eq!(named, FAMILIES.len() + 1);
+    }
 }
