@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 122
+plan 123
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -257,6 +257,10 @@ is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
 
 # --- said again ---------------------------------------------------------------------
 lvcreate -qq -y -L 8M -n again vg
+# LVM has cleared its first block only.
+like "what is left of a store that was there is not written over" "$(multisnap under /dev/vg/small /dev/vg/again --create 2>&1)" \
+	"/dev/vg/again holds what is left of a store .*; or, if nobody needs that, erase it: "
+dd if=/dev/zero of=/dev/vg/again bs=128k count=1 oflag=direct status=none
 dmsetup create vg-small-msorigin --table "0 8 zero"
 like "what is in the way is told after the store is made" "$(multisnap under /dev/vg/small /dev/vg/again --create 2>&1)" \
 	"vg-small-msorigin has the name that is needed"
