@@ -23,6 +23,8 @@ pub(crate) struct BioData {
     pub(crate) slot: Option<u8>,
     /// The overwrite failed.
     pub(crate) failed: bool,
+    /// How often what it needs could not be read.
+    pub(crate) tries: u8,
 }
 
 /// A bio of one of our targets.

@@ -472,6 +472,12 @@ impl World for Outside {
         }
     }
 
+    fn tried(&mut self, bio: &mut OurBio) -> u8 {
+        let data = bio.data_mut();
+        data.tries = data.tries.saturating_add(1);
+        data.tries
+    }
+
     fn to_origin(&mut self, bio: OurBio) {
         let sector = bio.sector();
         if let Err(bio) = bio.submit(&self.shared.origin, sector) {

@@ -179,10 +179,10 @@ impl<W: World> Machine<W> {
                     if let Some(slot) = self.slots.get(n) {
                         slot.dropped = true;
                     }
-                    let retried = match again {
-                        Some(again) => again,
-                        None => self.retry_record(world, chunk),
-                    };
+                    if again.is_some() {
+                        continue;
+                    }
+                    let retried = self.retries_record(world, n);
                     again = Some(retried);
                     if retried || !lose {
                         continue;
@@ -227,10 +227,7 @@ impl<W: World> Machine<W> {
             }
         }
         if again == Some(true) && self.mode != Mode::Fail {
-            if let Some(slot) = self.slots.get(n) {
-                let mut waiters = core::mem::take(&mut slot.waiters);
-                self.park(&mut waiters);
-            }
+            self.park(world, n);
         }
         if let (Some(e), false, true) = (error, lose || self.mode == Mode::Fail, copied) {
             // To copy again would only fail again. The others may need no copy.

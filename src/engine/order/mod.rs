@@ -358,7 +358,7 @@ impl<W: World> Machine<W> {
     pub(crate) fn run(&mut self, world: &mut W) {
         loop {
             self.record_ready(world);
-            self.read_again(world);
+            self.read_again();
             self.forget_deleted(world);
             self.withdraw_orphan(world);
             self.start_control(world);

@@ -20,25 +20,9 @@ const TRIES: u8 = 4;
 /// Milliseconds between tries of what nobody waits for.
 const REST_MS: u32 = 1000;
 
-/// Chunks whose tries are counted at one time.
-const SUSPECTS: usize = 8;
-
-/// A chunk that could not be read for.
-#[derive(Clone, Copy, Default)]
-struct Suspect {
-    chunk: u64,
-    /// In how many rounds; 0 if there is no such chunk.
-    tries: u8,
-    /// The last of them.
-    round: u64,
-}
-
 /// Writes that are to be tried again.
 pub(super) struct Unread<Q> {
     waiting: Q,
-    suspects: [Suspect; SUSPECTS],
-    /// Goes up each time that those are tried again.
-    round: u64,
     /// The timer runs, or has run out.
     armed: bool,
     due: bool,
@@ -48,38 +32,9 @@ impl<Q: Fifo> Unread<Q> {
     pub(super) fn new() -> Self {
         Unread {
             waiting: Q::default(),
-            suspects: [Suspect::default(); SUSPECTS],
-            round: 1,
             armed: false,
             due: false,
         }
-    }
-
-    /// Counts a failure. Whether the chunk is to be tried again.
-    fn count(&mut self, chunk: u64) -> bool {
-        let known = |s: &Suspect| s.tries != 0 && s.chunk == chunk;
-        let i = match self.suspects.iter().position(known) {
-            Some(i) => i,
-            None => {
-                let oldest = (0..SUSPECTS).min_by_key(|i| self.suspects[*i].round);
-                let i = oldest.unwrap_or(0);
-                self.suspects[i] = Suspect {
-                    chunk,
-                    ..Suspect::default()
-                };
-                i
-            }
-        };
-        let suspect = &mut self.suspects[i];
-        if suspect.round != self.round {
-            suspect.round = self.round;
-            suspect.tries += 1;
-        }
-        if suspect.tries >= TRIES {
-            *suspect = Suspect::default();
-            return false;
-        }
-        true
     }
 
     /// Whether no bio waits here.
@@ -108,14 +63,14 @@ impl<W: World> Machine<W> {
     pub(super) fn look_unread(
         &mut self,
         world: &mut W,
-        bio: W::Bio,
+        mut bio: W::Bio,
         chunk: Chunk,
         keep: bool,
     ) -> Looked<W::Bio> {
         self.counts.meta_errors += 1;
         // A hint is not worth the wait.
         let hint = world.request(&bio).op == Op::Discard;
-        if !hint && self.unread.count(chunk.0) {
+        if !hint && world.tried(&mut bio) < TRIES {
             self.unread.waiting.push(bio);
             self.read_later(world, ROUND_MS);
             return Looked::Gone;
@@ -151,19 +106,26 @@ impl<W: World> Machine<W> {
         Ok(())
     }
 
-    /// A copy for origin writes cannot be recorded. Whether they are to be tried again, from the
-    /// start.
-    pub(super) fn retry_record(&mut self, world: &mut W, chunk: Chunk) -> bool {
-        let again = self.unread.count(chunk.0);
-        if again {
-            self.read_later(world, ROUND_MS);
-        }
+    /// A copy for origin writes, which wait for slot `n`, cannot be recorded. Whether they are to be
+    /// tried again, from the start; the oldest one decides.
+    pub(super) fn retries_record(&mut self, world: &mut W, n: usize) -> bool {
+        let Some(slot) = self.slots.get(n) else {
+            return true;
+        };
+        let Some(mut bio) = slot.waiters.pop() else {
+            return true;
+        };
+        let again = world.tried(&mut bio) < TRIES;
+        slot.waiters.push_front(bio);
         again
     }
 
-    /// What waits in `waiters` is tried again in the next round.
-    pub(super) fn park(&mut self, waiters: &mut W::Bios) {
-        self.unread.waiting.append(waiters);
+    /// Who waits for slot `n` is tried again in the next round.
+    pub(super) fn park(&mut self, world: &mut W, n: usize) {
+        if let Some(slot) = self.slots.get(n) {
+            self.unread.waiting.append(&mut slot.waiters);
+            self.read_later(world, ROUND_MS);
+        }
     }
 
     /// What nobody waits for is tried again.
@@ -179,23 +141,10 @@ impl<W: World> Machine<W> {
     }
 
     /// Tries again, if it is time.
-    pub(super) fn read_again(&mut self, world: &mut W) {
-        let unread = &mut self.unread;
-        if !core::mem::take(&mut unread.due) {
-            return;
-        }
-        self.forget_held = false;
-        // What could be read this time starts anew.
-        for suspect in &mut unread.suspects {
-            if suspect.round != unread.round {
-                *suspect = Suspect::default();
-            }
-        }
-        unread.round += 1;
-        if !unread.is_idle() {
-            unread.drain(&mut self.retry);
-            // Also if all goes well: the next one starts anew then.
-            self.read_later(world, ROUND_MS);
+    pub(super) fn read_again(&mut self) {
+        if core::mem::take(&mut self.unread.due) {
+            self.forget_held = false;
+            self.unread.drain(&mut self.retry);
         }
     }
 }

@@ -176,6 +176,9 @@ pub(crate) trait World {
 
     /// What `bio` asks for.
     fn request(&self, bio: &Self::Bio) -> Request;
+
+    /// Counts that the bio could not go on since something could not be read; how often that was.
+    fn tried(&mut self, bio: &mut Self::Bio) -> u8;
     /// Sends an origin write, or whatever an origin bio is, to the origin.
     fn to_origin(&mut self, bio: Self::Bio);
     /// Sends a snapshot read to the origin, counted in [`Users::OriginReads`] until it ends.

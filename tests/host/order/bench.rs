@@ -18,9 +18,9 @@ use kernel::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
 use std::vec::Vec;
 
-/// A bio: its number.
+/// A bio: its number, and how often it was tried.
 #[derive(Debug)]
-pub(super) struct Bio(usize);
+pub(super) struct Bio(usize, u8);
 
 /// A queue of bios.
 #[derive(Default)]
@@ -99,6 +99,11 @@ impl World for Desk {
 
     fn request(&self, bio: &Bio) -> Request {
         self.requests[bio.0]
+    }
+
+    fn tried(&mut self, bio: &mut Bio) -> u8 {
+        bio.1 += 1;
+        bio.1
     }
 
     fn to_origin(&mut self, bio: Bio) {
@@ -308,7 +313,7 @@ impl Bench {
             fua,
         });
         let mut bios = Bios::default();
-        bios.push(Bio(n));
+        bios.push(Bio(n, 0));
         match op {
             Op::Read => self.machine.read(&mut bios),
             _ => self.machine.write(&mut bios),

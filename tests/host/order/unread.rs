@@ -36,11 +36,11 @@ fn a_write_waits_for_what_can_be_read_soon() {
             let mut b = with_policy(preserve);
             unreadable(&b, name, TRIES - 1);
             let n = b.write(1);
-            let other = b.write(2);
             for _ in 1..TRIES {
                 assert_eq!(b.at(n), At::Machine);
                 read_again(&mut b);
             }
+            let other = b.write(2);
             b.finish();
             assert!(b.is_good(n) && b.is_good(other));
             let read = b.read(snap(1), 1);
@@ -141,6 +141,23 @@ fn a_copy_that_cannot_be_recorded_is_made_again() {
             assert!(b.desk.modes.is_empty());
         }
     }
+}
+
+#[test]
+fn a_loss_of_all_that_has_no_room_yet_is_tried_again() {
+    let mut b = with_policy(false);
+    let n = b.write(1);
+    unreadable(&b, "record", TRIES);
+    b.faults.add("record_all_lost", EAGAIN);
+    for _ in 1..TRIES {
+        b.end_copy(Copied::Good);
+        read_again(&mut b);
+    }
+    // The last one, long after the timer.
+    b.end_copy(Copied::Good);
+    b.finish();
+    assert!(b.is_good(n) && b.open().is_empty());
+    assert_eq!(b.desk.losses, 0);
 }
 
 #[test]

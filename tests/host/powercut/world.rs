@@ -33,6 +33,10 @@ impl World for Sim {
         }
     }
 
+    fn tried(&mut self, _bio: &mut Bio) -> u8 {
+        panic!("all can be read here");
+    }
+
     fn to_origin(&mut self, bio: Bio) {
         let data = self.data(&bio);
         let info = &mut self.bios[bio.0];
