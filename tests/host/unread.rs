@@ -7,6 +7,7 @@ use super::disk::Disk;
 use super::ram::BLOCK_SECTORS;
 use super::range_check::{audit, audit_swept, params};
 use super::range_model::Shared;
+use crate::image::drive::{commit, freeze, preserve};
 use crate::store::{blocks::Blocks, load, Chunk, ExceptionStore, Open, SnapId, StoreType};
 use kernel::prelude::*;
 
@@ -34,18 +35,8 @@ impl Cold {
 
     /// What was recorded becomes durable, and part of a checkpoint.
     fn settle(&mut self) {
-        if let Some(write) = self.store.seal().unwrap() {
-            for (nr, block) in (write.nr..).zip(&write.buf).take(write.count) {
-                self.blocks.write_raw(nr, block).unwrap();
-            }
-            self.store.sealed(write, Ok(()));
-        }
-        let mark = self.store.free_mark();
-        self.store.free_passed(mark.unwrap_or(0));
-        let write = self.store.checkpoint(None).unwrap();
-        self.blocks.write_dirty().unwrap();
-        self.blocks.write_raw(write.nr, &write.block).unwrap();
-        self.store.checkpointed(write, Ok(()));
+        commit(&mut *self.store, &mut self.blocks).unwrap();
+        freeze(&mut *self.store, &mut self.blocks, None).unwrap();
     }
 
     /// Carries out a change that can be made.
@@ -85,20 +76,6 @@ impl Cold {
             }
         }
     }
-}
-
-/// Preserves for some of the ids that need it; whether there were any.
-fn preserve(store: &mut dyn ExceptionStore, chunk: u64) -> Result<bool> {
-    store.reset_query(Chunk(chunk))?;
-    if store.query_next_remap()?.is_none() {
-        return Ok(false);
-    }
-    let remap = store.add_next_remap()?;
-    let result = store.record(&remap);
-    if result.is_err() {
-        store.give_back(remap);
-    }
-    result.map(|()| true)
 }
 
 for_both!(a_change_that_cannot_be_read_for_is_not_begun);

@@ -9,15 +9,15 @@
 #[path = "../../../src/store/mod.rs"]
 mod store;
 
-#[path = "../../store/src/image/commit.rs"]
-mod commit;
+#[path = "../../store/src/image/drive.rs"]
+mod drive;
 
 mod memory;
 
 use crate::store::{
     Chunk, ExceptionStore, FormatParams, Found, Limited, Open, OpenError, SnapId, StoreType,
 };
-use commit::{commit, freeze};
+use drive::{commit, freeze, preserve};
 use kernel::prelude::*;
 use memory::Memory;
 
@@ -108,18 +108,7 @@ impl Grown {
     /// The first write to a chunk: what the engine asks of the store. Whether there was something
     /// to preserve.
     pub fn overwrite(&mut self, chunk: u64) -> Outcome<bool> {
-        let made = self.change(|store| {
-            store.reset_query(Chunk(chunk))?;
-            if store.query_next_remap()?.is_none() {
-                return Ok(false);
-            }
-            let remap = store.add_next_remap()?;
-            let result = store.record(&remap);
-            if result.is_err() {
-                store.give_back(remap);
-            }
-            result.map(|()| true)
-        })?;
+        let made = self.change(|store| preserve(store, chunk))?;
         self.remaps += u64::from(made);
         Ok(made)
     }

@@ -6,9 +6,9 @@
 //! Units: a *block* is 4 KiB of the device, a *chunk* the unit of copying of this store, a
 //! *sector* 512 bytes.
 
-#[cfg(feature = "rig")]
-mod commit;
 mod device;
+#[cfg(any(test, feature = "rig"))]
+pub(crate) mod drive;
 mod fault;
 mod id;
 mod make;

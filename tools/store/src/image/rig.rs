@@ -3,9 +3,10 @@
 //! A small engine, for tests of tools: one thing at a time, with origin and store on any device.
 
 use super::{
-    commit::{commit, freeze},
     device::Cache,
-    digest, sample_sector, Device, Page, Params, SnapshotId, DIGESTS,
+    digest,
+    drive::{commit, freeze},
+    sample_sector, Device, Page, Params, SnapshotId, DIGESTS,
 };
 use crate::store::{self, Chunk, ExceptionStore, FormatParams, Identity, Open, SnapId, Writeable};
 use kernel::prelude::*;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes durable what a store has recorded, one write after the other.
+//! What an engine asks of a store, one thing after the other and without data.
 
-use crate::store::{blocks::Blocks, ExceptionStore, Identity};
+use crate::store::{blocks::Blocks, Chunk, ExceptionStore, Identity};
 use kernel::prelude::*;
 
 /// Writes to the log what has happened, and lets what was freed before be used again.
@@ -31,4 +31,19 @@ pub(crate) fn freeze(
     let result = nodes.and_then(|()| blocks.write_raw(write.nr, &write.block));
     store.checkpointed(write, result);
     result
+}
+
+/// Records a copy for some of the ids that need one before a chunk of the origin is written; whether
+/// there were any.
+pub(crate) fn preserve(store: &mut dyn ExceptionStore, chunk: u64) -> Result<bool> {
+    store.reset_query(Chunk(chunk))?;
+    if store.query_next_remap()?.is_none() {
+        return Ok(false);
+    }
+    let remap = store.add_next_remap()?;
+    let result = store.record(&remap);
+    if result.is_err() {
+        store.give_back(remap);
+    }
+    result.map(|()| true)
 }
