@@ -5,9 +5,9 @@
 use crate::{
     device::{self, Disk, For},
     failure::{Code, Failure},
-    online::signature,
     out,
     progress::Progress,
+    signature,
     size::{self, SECTOR},
     spans::{Opened, Place, Span},
 };

@@ -5,7 +5,7 @@
 use crate::{
     device::{self, Disk, For},
     failure::Failure,
-    online::signature,
+    signature,
 };
 use multisnap_store::image::{Device, Page, Refusal, PAGE_BYTES};
 use std::{io, path::Path, sync::Arc};

@@ -25,6 +25,7 @@ mod records;
 mod repair;
 mod repair_report;
 mod restore;
+mod signature;
 mod size;
 mod spans;
 mod table;

@@ -305,6 +305,7 @@ mod tests {
         assert!(comes_to(&[(0..4, 3)], &[(0..2, 3), (2..4, 3)]));
         assert!(comes_to(&[], &[]));
     }
+
     /// A chunk that is always written has a record for each snapshot. What is not at most a little more
     /// than linear would take minutes.
     #[test]

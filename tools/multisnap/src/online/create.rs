@@ -2,12 +2,12 @@
 
 //! `multisnap create`: makes a store of an empty device, and starts its origin.
 
-use super::{enable, line, lock::Lock, need_target, signature, start};
+use super::{enable, line, lock::Lock, need_target, start};
 use crate::{
     device::{Disk, For},
     dm::{wire::Dev, Control},
     failure::{Code, Failure},
-    out,
+    out, signature,
     size::{self, SECTOR},
 };
 use clap::ValueEnum;

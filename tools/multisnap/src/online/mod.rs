@@ -24,7 +24,6 @@ pub mod prune;
 pub mod remove;
 pub mod rename;
 mod rows;
-pub mod signature;
 pub mod snapshot;
 mod space;
 pub mod start;

@@ -328,7 +328,7 @@ fn no_store(origin: &Path, store: &Path, refusal: &Refusal) -> Failure {
         Refusal::Blank => {
             Failure::new(store, "is empty", format!("make a store of it: {}", then()))
         }
-        Refusal::Foreign | Refusal::TooSmall => super::signature::failure(store, refusal),
+        Refusal::Foreign | Refusal::TooSmall => crate::signature::failure(store, refusal),
         _ => Failure::refused(store, refusal),
     }
 }

@@ -10,7 +10,7 @@ use super::{
     because, create, hidden,
     line::{self, OriginLine},
     lock::Lock,
-    need_target, signature, start,
+    need_target, start,
     swap::Swap,
     SEE_LOG,
 };
@@ -18,7 +18,7 @@ use crate::{
     device::{Disk, For},
     dm::{self, klog::Log, node, wire::Dev, wire::Target, Control},
     failure::{words, Code, Failure},
-    out,
+    out, signature,
     size::count,
     table::Table,
 };
