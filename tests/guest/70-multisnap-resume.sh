@@ -3,7 +3,7 @@
 # the device goes on as it was, what uses it too, and the line says why.
 . ./lib.sh
 . ./multisnap.sh
-plan 27
+plan 33
 
 modprobe -a dm-flakey dm-multisnapshot
 state() { dmsetup info -c --noheadings -o suspended,tables_loaded "$1"; }
@@ -17,7 +17,7 @@ store_fails() { become sd "0 65536 flakey /dev/s 0 0 3600 1 error_writes"; }
 store_works() { become sd "0 65536 linear /dev/s 0"; }
 is_rw() { [ "$(ms_status home mode)" = rw ]; }
 
-make_nullblk o 32
+make_nullblk o 48
 make_nullblk s 32
 dmsetup create home --table "0 32768 linear /dev/o 0"
 dmsetup create sd --table "0 65536 linear /dev/s 0"
@@ -66,11 +66,11 @@ prints "and there are snapshots" 2 snapshot home
 
 become home-msorigin "0 65536 linear /dev/o 0"
 store_fails
-refused "what cannot be recorded does not grow" "home cannot grow: the new sizes cannot be recorded: error -5; " grow home
+refused "a snapshot cannot be recorded" "home (has no snapshot 3|cannot make a snapshot): .*; " snapshot home
+is "so that the store is known to have failed" "$(ms_status home mode)" fail
+refused "then what cannot be recorded does not grow" "home cannot grow: the new sizes cannot be recorded: error -5; " grow home
 is "the device goes on as it was" "$(state home) $(sectors /dev/mapper/home)" "Active:Live 32768"
 ok "so does the writer" goes_on
-refused "a snapshot cannot be recorded either" "home (has no snapshot 3|cannot make a snapshot): .*; " snapshot home
-is "and the device goes on" "$(state home)" Active:Live
 store_works
 ok "when the store works, all does" within 40 is_rw
 # The command lies on the device, as on one that the system runs from, and none of its pages is in
@@ -86,6 +86,21 @@ rm /tmp/writer
 ends_well "the writer has met no error" "$writer"
 umount /mnt/a
 ok "the file system is in order" e2fsck -fn /dev/mapper/home
+
+# Nobody writes now, so that the growth itself is what meets the failure: its record may be on the
+# device or not.
+become home-msorigin "0 98304 linear /dev/o 0"
+sleep 3
+is "the store is idle, and works" "$(ms_status home mode)" rw
+store_fails
+refused "what may be recorded or not has grown, and that is said" \
+	"home has grown to 48 MiB, but its store takes no writes, .*: multisnap status home" grow home
+is "and the device goes on" "$(state home) $(sectors /dev/mapper/home) $(ms_status home mode)" \
+	"Active:Live 98304 fail"
+ok "also what is new of it" write_pattern /dev/mapper/home 65536 8192 3
+store_works
+ok "when the store works, all does" within 40 is_rw
+works "and a snapshot can be made" snapshot home
 works "it is taken out" out home --lose-snapshots
 rc=0
 multisnap check /dev/mapper/sd > /tmp/check || rc=$?

@@ -3,6 +3,7 @@
 //! `multisnap grow`: takes origin and store as large as their devices are now.
 
 use super::{
+    because,
     swap::Swap,
     volume::{path_of, Devices},
     At, SEE_LOG,
@@ -71,10 +72,14 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     }
     let table = volume.line.target(sectors);
     let swap = Swap::begin(&at.control, name, Duration::from_secs(args.timeout));
-    let live = swap.to(&[table]);
+    let failed = swap.to(&[table]).err().map(|e| {
+        let interrupted = e.raw_os_error() == Some(libc::EINTR);
+        let failure = because(&mut at.log, name, "cannot grow", &e, SEE_LOG);
+        (interrupted, failure)
+    });
     // It is suspended if the new table could not be started, as when the store cannot record it. With
     // the old one it goes on; nobody has used what is behind that.
-    if live.is_err() && swap.is_suspended() {
+    if failed.is_some() && swap.is_suspended() {
         let _ = swap.to(&[volume.line.target(volume.sectors)]);
     }
     let stuck = swap.settle();
@@ -82,8 +87,9 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     if let Some(stuck) = stuck {
         return Err(volume.failure(format!("did not grow: {}", stuck.what), stuck.then));
     }
-    if let Err(e) = live {
-        if e.raw_os_error() == Some(libc::EINTR) {
+    let live = Devices::find(&at.control)?.volume(name)?.sectors;
+    match failed {
+        Some((true, _)) => {
             let what = format!(
                 "did not grow: a signal came, or I/O that is under way did not end in {} s; nothing \
                  is changed",
@@ -92,14 +98,24 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             let then = format!("say it again, or wait longer: multisnap grow {name} --timeout 600");
             return Err(volume.failure(what, then));
         }
-        return Err(at.failed("cannot grow", &e, SEE_LOG));
+        // The store failed as it wrote the record, so that nobody knows which sizes it would find:
+        // then the module takes no table that is smaller.
+        Some((false, _)) if live > volume.sectors => {
+            let what = format!(
+                "has grown to {}, but its store takes no writes, and records that only when it does",
+                size::show_sectors(live)
+            );
+            let then = format!("make no snapshot before its mode is rw: multisnap status {name}");
+            return Err(volume.failure(what, then));
+        }
+        Some((false, failure)) => return Err(failure),
+        None => (),
     }
-    let sectors = Devices::find(&at.control)?.volume(name)?.sectors;
     let after = at.info()?;
     let grown = Grown {
         volume: name,
         old_sectors: volume.sectors,
-        sectors,
+        sectors: live,
         old_chunks: before.total_chunks,
         total_chunks: after.total_chunks,
     };
@@ -109,7 +125,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         out::text(&say(
             "origin",
             size::show_sectors(volume.sectors),
-            size::show_sectors(sectors),
+            size::show_sectors(live),
         ))?;
         out::text(&say(
             "store",
