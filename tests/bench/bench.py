@@ -9,7 +9,7 @@ import subprocess
 import time
 from contextlib import nullcontext
 
-from load import measure
+from load import measure, warm
 from rows import LOADS, select
 from sampler import Sampler
 from special import SPECIAL
@@ -139,6 +139,7 @@ def main():
     options = parser.parse_args()
     for module in 'dm-mod', 'null_blk nr_devices=0':
         subprocess.run(['modprobe', *module.split()], check=True)
+    warm()
     Bench(options).run()
 
 
