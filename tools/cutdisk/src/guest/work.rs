@@ -18,7 +18,7 @@ use crate::{
 use anyhow::{anyhow, bail, Context, Result};
 use std::{
     sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     },
     thread,
@@ -35,6 +35,9 @@ const MOST: usize = 5;
 const FULL_EACH: Duration = Duration::from_millis(10);
 /// Commands that must have been given before the workload ends.
 const LEAST_COMMANDS: u32 = 25;
+/// How often a thread must have told that the store is full before the workload ends, if the origin
+/// goes on then.
+const LEAST_FULL: u32 = 5;
 
 /// What all threads see.
 struct World<'a> {
@@ -45,6 +48,8 @@ struct World<'a> {
     volumes: RwLock<Vec<Arc<Volume>>>,
     /// Count of the next write.
     count: AtomicU64,
+    /// How often it was told that the store is full.
+    full: AtomicU32,
     /// Nothing is flushed for a while, so that much is in the disks' caches.
     calm: AtomicBool,
     /// Held for reading by whoever writes or flushes, and for writing to have silence.
@@ -65,6 +70,7 @@ pub fn run(link: &Link, round: &Round) -> Result<()> {
         sectors,
         volumes: RwLock::new(vec![Arc::new(origin)]),
         count: AtomicU64::new(round.count + 1),
+        full: AtomicU32::new(0),
         calm: AtomicBool::new(false),
         turn: RwLock::new(()),
         stop: AtomicBool::new(false),
@@ -183,6 +189,7 @@ impl World<'_> {
             // Now and then, as long as it is so.
             if outcome == Outcome::Full && told_full.elapsed() > FULL_EACH {
                 self.link.note(&Note::Full)?;
+                self.full.fetch_add(1, Ordering::Relaxed);
                 told_full = Instant::now();
             }
         }
@@ -221,8 +228,9 @@ impl World<'_> {
         let begun = Instant::now();
         let mut number = ORIGIN;
         let mut commands = 0;
+        let filling = || !self.round.preserve && self.full.load(Ordering::Relaxed) < LEAST_FULL;
         // On a slow machine it takes longer until enough has happened.
-        while (begun.elapsed() < time || commands < LEAST_COMMANDS)
+        while (begun.elapsed() < time || commands < LEAST_COMMANDS || filling())
             && begun.elapsed() < 6 * time
             && self.goes_on()
         {
@@ -246,7 +254,8 @@ impl World<'_> {
                 }
                 50..55 => self.restart().context("a restart")?,
                 55..75 if silence.is_some() => self.sync(&mut rng).context("a sync")?,
-                75.. if snapshots > 2 => {
+                // What is deleted when the time is over would only be in the way.
+                75.. if snapshots > 2 && !(begun.elapsed() > time && filling()) => {
                     if let Some(volume) = self.pick(&mut rng, true) {
                         self.delete(volume).context("a delete")?;
                     }
