@@ -58,6 +58,31 @@ fn the_sixty_fifth_snapshot_is_refused() {
     rig.check();
 }
 
+/// The bits that a chunk of the origin is copied for.
+fn mask(rig: &mut Rig, chunk: u64) -> u64 {
+    rig.store.reset_query(Chunk(chunk)).unwrap();
+    rig.store.query_next_remap().unwrap().unwrap().parts().0
+}
+
+#[test]
+fn a_snapshot_gets_the_lowest_bit() {
+    let mut rig = rig(1024, 4);
+    for bits in [0b1, 0b11, 0b111, 0b1111] {
+        rig.create(None, b"").unwrap();
+        assert_eq!(mask(&mut rig, 0), bits);
+    }
+    for id in [3, 2] {
+        rig.delete(SnapId::top(id));
+    }
+    rig.commit();
+    assert!(sweep(&mut rig));
+    assert_eq!(mask(&mut rig, 0), 0b1001);
+    for bits in [0b1011, 0b1111, 0b11111] {
+        rig.create(None, b"").unwrap();
+        assert_eq!(mask(&mut rig, 0), bits);
+    }
+}
+
 #[test]
 fn a_snapshot_has_no_snapshots() {
     let mut rig = rig(512, 4);

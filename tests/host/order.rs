@@ -14,4 +14,5 @@ mod origin;
 mod parting;
 mod reuse;
 mod snapshot;
+mod sweep;
 mod unread;
