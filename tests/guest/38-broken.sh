@@ -82,8 +82,10 @@ while read -r what first end fails mode_then loss; do
 			like "$what ($policy): the write is refused" "$rc $(cat /tmp/error)" "^1 .*Input/output error"
 		fi
 		is "$what ($policy): the mode is $mode_then" "$(mode)" "$mode_then"
-		is "$what ($policy): a line tells if the store has failed" \
-			"$(our_lines | grep -c "store .* failed with error -5")" "$fails"
+		# On a slow machine it heals, and fails again, while the 16 are written.
+		failed=0
+		if our_lines | grep -q "store .* failed with error -5"; then failed=1; fi
+		is "$what ($policy): a line tells if the store has failed" "$failed" "$fails"
 		become st "$(whole /dev/s)"
 		ok "$what ($policy): and rw when the store is back" within 12 mode_is rw
 		wanted=$loss
