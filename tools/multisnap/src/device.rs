@@ -2,7 +2,10 @@
 
 //! Files and block devices, past the page cache where that can be.
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    loops::{self, backing, number},
+};
 use multisnap_store::image::{bytes, bytes_mut, Device, Page, PAGE_BYTES};
 use rustix::{
     fs::{flock, FlockOperation},
@@ -11,7 +14,7 @@ use rustix::{
 use std::{
     fs::{File, Metadata, OpenOptions},
     io::{self, Seek, SeekFrom},
-    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -57,6 +60,8 @@ impl Disk {
             if what_for != For::Live {
                 flags |= libc::O_EXCL;
             }
+        } else {
+            not_by_loop(&meta, path, what_for)?;
         }
         let mut file = OpenOptions::new()
             .read(true)
@@ -154,31 +159,17 @@ pub fn is_block(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
-/// What tells a device, or a file, from all others.
-fn number(meta: &Metadata) -> (bool, u64, u64) {
-    match meta.file_type().is_block_device() {
-        true => (true, meta.rdev(), 0),
-        false => (false, meta.dev(), meta.ino()),
-    }
-}
-
-/// The file that is behind a loop device.
-fn backing(meta: &Metadata) -> Option<PathBuf> {
-    if !meta.file_type().is_block_device() {
-        return None;
-    }
-    let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-    let at = format!("/sys/dev/block/{major}:{minor}/loop/backing_file");
-    let name = std::fs::read_to_string(at).ok()?;
-    Some(PathBuf::from(name.trim_end_matches('\n')))
-}
-
 fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {
     if e.raw_os_error() != Some(libc::EBUSY) {
         return Failure::io(path, "cannot be opened", e);
     }
-    let name = path.display();
-    let then = match what_for {
+    let then = busy(&path.display().to_string(), what_for);
+    Failure::new(path, "is in use", then)
+}
+
+/// What to do about a device that is in use.
+fn busy(name: &str, what_for: For) -> String {
+    match what_for {
         For::Output => format!(
             "unmount it, remove what is on it (lsblk {name}), or wait for another multisnap"
         ),
@@ -186,8 +177,23 @@ fn refused(path: &Path, e: &io::Error, what_for: For) -> Failure {
             "stop its origin (multisnap stop {name}), or wait for another multisnap; check, dump, \
              cat and map also take --live"
         ),
+    }
+}
+
+/// Fails if a file is in use by way of a loop device.
+fn not_by_loop(meta: &Metadata, path: &Path, what_for: For) -> Result<(), Failure> {
+    if what_for == For::Live {
+        return Ok(());
+    }
+    let Some((device, what)) = loops::user(meta) else {
+        return Ok(());
     };
-    Failure::new(path, "is in use", then)
+    let then = busy(&device, what_for);
+    Err(Failure::new(
+        path,
+        format!("is behind {device}, which {what}"),
+        then,
+    ))
 }
 
 /// Keeps others from a file while it is written, and who writes it from one that is read. Devices are
