@@ -29,12 +29,22 @@ struct Stopped<'a> {
     deactivated: Vec<&'a str>,
 }
 
-/// Removes origins and their active snapshots. One that is in use is left as it is.
+/// Removes origins and their active snapshots. One that is in use is left as it is, and the others
+/// are not.
 pub fn run(args: &Args) -> Result<Code, Failure> {
+    let mut code = Code::Good;
     for word in &args.volume {
-        stop(word, args.json)?;
+        match stop(word, args.json) {
+            Ok(()) => {}
+            Err(Failure::Pipe) => return Err(Failure::Pipe),
+            // That is no reason for the next one to go on.
+            Err(failure) => {
+                out::warn(&failure.to_string());
+                code = Code::Failed;
+            }
+        }
     }
-    Ok(Code::Good)
+    Ok(code)
 }
 
 /// Removes one, unless it is in use, and tells of it.
