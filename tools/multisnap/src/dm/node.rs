@@ -113,6 +113,12 @@ pub fn show(dev: Dev) -> String {
     name.map_or_else(|| dev.to_string(), |name| format!("/dev/{name}"))
 }
 
+/// Sectors of a device.
+pub fn sectors(dev: Dev) -> Option<u64> {
+    let text = fs::read_to_string(format!("/sys/dev/block/{dev}/size")).ok()?;
+    text.trim().parse().ok()
+}
+
 /// A place where a device is mounted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mount {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     device::{Disk, For},
-    dm,
+    dm::{self, node},
     failure::{Code, Failure},
     out,
     size::{self, SECTOR},
@@ -54,11 +54,14 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let then = format!("drop it: multisnap snapshot {name} --cancel");
         return Err(volume.failure(what, then));
     }
-    let flags = at.control.info(name).map(|info| info.flags);
-    if flags.is_ok_and(|flags| flags & (dm::INACTIVE | dm::SUSPENDED) != 0) {
-        let what = "is suspended, or has another table loaded";
-        let then = format!("end that first: dmsetup resume {name}; or: dmsetup clear {name}");
-        return Err(volume.failure(what, then));
+    let flags = at.control.info(name).map_or(0, |info| info.flags);
+    if flags & dm::INACTIVE != 0 {
+        let then = format!("drop it: multisnap snapshot {name} --cancel");
+        return Err(volume.failure("has another table loaded", then));
+    }
+    if flags & dm::SUSPENDED != 0 {
+        let then = format!("resume it: dmsetup resume {name}");
+        return Err(volume.failure("is suspended", then));
     }
     let path = path_of(volume.line.origin);
     let sectors = Disk::open(Path::new(&path), For::Live)?.len() / SECTOR;
@@ -69,6 +72,15 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         );
         let then = "make it as large again, before what is behind its end is needed";
         return Err(Failure::new(Path::new(&path), what, then));
+    }
+    if before.is_cut_short(node::sectors(volume.line.store)) {
+        let what = "was made smaller than the store that it holds";
+        let then = "make it as large as it was at once, then: multisnap check";
+        return Err(Failure::new(
+            Path::new(&node::show(volume.line.store)),
+            what,
+            then,
+        ));
     }
     let table = volume.line.target(sectors);
     let swap = Swap::begin(&at.control, name, Duration::from_secs(args.timeout));

@@ -110,6 +110,13 @@ impl Info {
         chunks.saturating_mul(u64::from(self.chunk_sectors).saturating_mul(crate::size::SECTOR))
     }
 
+    /// Whether a device of so many sectors is too small for the chunks of its store, because it was made
+    /// smaller. Nothing is read for that, and the log is not counted.
+    pub fn is_cut_short(&self, sectors: Option<u64>) -> bool {
+        let needed = self.total_chunks.saturating_mul(self.chunk_sectors.into());
+        sectors.is_some_and(|sectors| sectors < needed)
+    }
+
     /// So many chunks, as a number and a size.
     pub fn show_chunks(&self, chunks: u64) -> String {
         let bytes = crate::size::show(self.bytes(chunks));
@@ -190,5 +197,13 @@ mod tests {
         assert_eq!(percent(1, 3), "33.3 %");
         assert_eq!(percent(0, 0), "0.0 %");
         assert_eq!(percent(u64::MAX, u64::MAX), "100.0 %");
+    }
+
+    #[test]
+    fn a_store_needs_its_chunks() {
+        let info = Info::parse(LINE).unwrap();
+        assert!(!info.is_cut_short(None));
+        assert!(!info.is_cut_short(Some(5000 * 32)));
+        assert!(info.is_cut_short(Some(5000 * 32 - 1)));
     }
 }

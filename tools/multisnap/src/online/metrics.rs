@@ -43,6 +43,12 @@ const FAMILIES: &[Family] = &[
         |s| s.info.low.into(),
     ),
     (
+        "store_cut_short",
+        Kind::Gauge,
+        "Whether the device of the store is smaller than the store.",
+        |s| s.store_cut_short.into(),
+    ),
+    (
         "metadata_used_bytes",
         Kind::Gauge,
         "Metadata in use.",

@@ -58,6 +58,8 @@ pub struct State {
     /// Sectors of the origin.
     pub sectors: u64,
     suspended: bool,
+    /// The device of the store is smaller than the store by now.
+    pub store_cut_short: bool,
     /// Devices of its snapshots.
     pub active: usize,
     /// Its status line.
@@ -70,7 +72,9 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
     loop {
         let (states, failed) = look(&control, &args.volume)?;
-        let bad = states.iter().any(|state| state.info.is_bad());
+        let bad = states
+            .iter()
+            .any(|state| state.info.is_bad() || state.store_cut_short);
         if args.json {
             out::line(&Told {
                 time: when::now(),
@@ -120,6 +124,7 @@ fn look(control: &Control, words: &[String]) -> Result<(Vec<State>, Option<Failu
                 store: node::show(volume.line.store),
                 sectors: volume.sectors,
                 suspended: volume.flags & dm::SUSPENDED != 0,
+                store_cut_short: info.is_cut_short(node::sectors(volume.line.store)),
                 active: devices.of(volume).count(),
                 info,
             }),
@@ -142,6 +147,11 @@ fn show(state: &State) -> String {
         "store",
         format!("{}, {}, chunks of {chunk}", state.store, info.store_type),
     ));
+    if state.store_cut_short {
+        let what = "the device of the store was made smaller than the store";
+        let then = "make it as large as it was at once, then: multisnap check";
+        lines.push(("cut short", format!("{what}: {then}")));
+    }
     let share = percent(info.used_chunks, info.total_chunks);
     let (used, total) = (info.bytes(info.used_chunks), info.bytes(info.total_chunks));
     let low = if info.low {
@@ -235,6 +245,7 @@ pub mod tests {
             store: "/dev/sdb".into(),
             sectors: 3200,
             suspended: true,
+            store_cut_short: true,
             active: 2,
             info: Info::parse(line).unwrap(),
         }
@@ -248,6 +259,7 @@ pub mod tests {
             "suspended",
             "origin     /dev/sda, 1.5 MiB",
             "store      /dev/sdb, btree, chunks of 16 KiB",
+            "cut short  the device of the store was made smaller",
             "used       0.2 %, 192 KiB of 78.1 MiB, less than low-water is free",
             "snapshots  3, 2 active: 1-3",
             "waits      snapshot 4",
