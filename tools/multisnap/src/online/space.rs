@@ -213,6 +213,17 @@ mod tests {
     }
 
     #[test]
+    fn chunks_that_are_done_are_forgotten() {
+        let table = Table::default();
+        let mut tally = Tally::new(&table);
+        for chunk in 0..100_000 {
+            tally.add(chunk, Vec::new(), chunk);
+            assert_eq!(tally.here.len(), 1);
+        }
+        assert!(tally.here.capacity() < 100);
+    }
+
+    #[test]
     fn chunks_are_shared_or_not() {
         let row = |id| Row {
             id: SnapshotId::top(id),

@@ -5,11 +5,12 @@
 use multisnap_store::image::{
     bytes, bytes_mut, rig::Rig, Device, Image, Page, Params, Part, Scope, SnapshotId, Type,
 };
+use rustix::pty::{grantpt, openpt, ptsname, unlockpt, OpenptFlags};
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -102,8 +103,50 @@ impl Run {
 
 /// Runs the command.
 pub fn multisnap<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_multisnap"));
+    run(command.args(args))
+}
+
+/// Runs the command in so many bytes of address space.
+pub fn multisnap_in<S: AsRef<std::ffi::OsStr>>(bytes: u64, args: &[S]) -> Run {
+    let limit = format!("ulimit -v {} && exec \"$0\" \"$@\"", bytes >> 10);
+    let mut command = Command::new("sh");
+    command.args(["-c", &limit, env!("CARGO_BIN_EXE_multisnap")]);
+    run(command.args(args))
+}
+
+/// Runs the command in a terminal of its own. How it ended, and all that was to be seen.
+pub fn multisnap_seen<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> (i32, String) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let screen = openpt(flags).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let name = ptsname(&screen, Vec::new()).unwrap();
+    let tty = || {
+        let tty = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(name.to_str().unwrap());
+        tty.unwrap()
+    };
     let mut child = Command::new(env!("CARGO_BIN_EXE_multisnap"))
         .args(args)
+        .env("TERM", "xterm")
+        .stdin(tty())
+        .stdout(tty())
+        .stderr(tty())
+        .spawn()
+        .unwrap();
+    let mut text = Vec::new();
+    // An error when nobody has it open any more.
+    let _ = File::from(screen).read_to_end(&mut text);
+    let code = child.wait().unwrap().code().expect("killed by a signal");
+    (code, String::from_utf8(text).unwrap())
+}
+
+fn run(command: &mut Command) -> Run {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

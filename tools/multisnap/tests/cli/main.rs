@@ -9,5 +9,7 @@ mod flips;
 mod history;
 mod images;
 mod lock;
+mod memory;
+mod progress;
 mod round;
 mod usage;
