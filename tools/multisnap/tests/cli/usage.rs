@@ -90,6 +90,9 @@ fn wrong_usage_has_its_own_status() {
         &["prune", "x"],
         &["prune", "x", "--keep-daily", "-1"],
         &["status", "--json", "--openmetrics"],
+        &["cat", "x", "1", "--origin", "y", "--json"],
+        &["dump", "x", "--json"],
+        &["completion", "bash", "--json"],
     ] {
         multisnap(args).ends(2);
     }
