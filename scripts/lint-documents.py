@@ -69,7 +69,7 @@ def main():
            for what in references(path, known)]
     bad += [f"{path}: the line below {title!r} is too short" for path in pages
             for title, fits in titles(path) if not fits]
-    manuals = ["Documentation/multisnapshot.7"] + sorted(glob.glob("tools/multisnap/man/*.man"))
+    manuals = ["Documentation/multisnapshot.7", "debian/multisnap-lvm.8"] + sorted(glob.glob("tools/multisnap/man/*.man"))
     bad += [f"{path}: {what}" for path, what in recipes_not_run(["README.md"] + pages, manuals)]
     print("\n".join(bad))
     sys.exit(bool(bad))

@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 143
+plan 144
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -262,6 +262,7 @@ works "it can be dropped" snapshot home --cancel
 refused "once" "has no snapshot that waits" snapshot home --cancel
 dmsetup reload home --table "$(dmsetup table home)"
 refused "another table is not made live" "has another table loaded.*multisnap snapshot home --cancel" snapshot home
+refused "nor is another loaded in its place" "has another table loaded.*multisnap snapshot home --cancel" grow home
 works "until it is dropped" snapshot home --cancel
 dmsetup suspend home
 ms snapshot home
@@ -286,6 +287,6 @@ refused "nor removals" "home was started read-only" remove home 7
 refused "a device must be read-only, too" "say --read-only" activate home 7
 prints "then it is made" /dev/mapper/home-7 activate home 7 --read-only
 works "all is stopped" stop home
-refused "a store is not made twice" "/dev/s holds a store of snapshots; load it: multisnap start" create /dev/o /dev/s
+refused "a store is not made twice" "/dev/s holds a store of snapshots; start it: multisnap start" create /dev/o /dev/s
 ok "and is sound" multisnap check /dev/s
 cleanup

@@ -232,7 +232,7 @@ pub fn not_store(origin: &Path) -> Result<(), Failure> {
 fn holds(path: &Path, what: &str) -> Failure {
     let name = path.display();
     let first = match what {
-        STORE => "load it: multisnap start ORIGIN STORE".to_owned(),
+        STORE => "start it: multisnap start ORIGIN STORE".to_owned(),
         REST => format!(
             "take another device; if there is a dump, it is saved by: multisnap restore DUMP OUT \
              --data {name}"

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let info = at.control.info(name);
     if info.is_ok_and(|info| info.flags & dm::INACTIVE != 0) {
         let what = "has another table loaded";
-        return Err(volume.failure(what, format!("drop it: dmsetup clear {name}")));
+        return Err(volume.failure(what, format!("drop it: multisnap snapshot {name} --cancel")));
     }
     let snapshots = match rows::read(&at.control, &volume) {
         Ok(rows) => rows.len(),
