@@ -1,0 +1,107 @@
+#!/bin/bash
+# What LVM does to whole disks, to a group and to a store while a volume is under multisnapshot, is
+# mounted and has snapshots. What it does to the volume itself is in 64-lvm.sh.
+# on request: it takes a minute.
+. ./lib.sh
+. ./real-lvm.sh
+. ./multisnap.sh
+. ./document.sh
+plan 32
+
+kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
+state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }
+under='multisnapshot Active:Live'
+finish_lvm() {
+	local rc=$?
+	umount /mnt/* 2> /dev/null
+	for name in $(dmsetup ls 2> /dev/null | awk '$1 != "No" { print $1 }'); do
+		case $(kind "$name") in multisnap*) dmsetup remove "$name" ;; esac
+	done
+	vgchange -qq -an vg group 2> /dev/null
+	(exit "$rc")
+	at_exit
+}
+trap finish_lvm EXIT
+
+make_nullblk pva 96
+make_nullblk pvb 96
+modprobe -a dm-mirror dm-multisnapshot
+vgcreate -qq vg /dev/pva /dev/pvb
+lvcreate -qq -y -L 24M -n home vg /dev/pva
+lvcreate -qq -y -L 8M -n other vg /dev/pva
+write_pattern /dev/vg/other 0 1024 9
+mkfs.ext4 -q /dev/vg/home
+mkdir -p /mnt/home
+mount /dev/vg/home /mnt/home
+echo one > /mnt/home/file
+# Warnings of LVM would be taken for those of the kernel.
+multisnap-lvm lvcreate -s -L 32M vg/home > /tmp/out 2>&1
+multisnap snapshot vg-home --name before > /dev/null
+echo two > /mnt/home/file
+dd if=/dev/urandom of=/mnt/home/big bs=1M count=6 conv=fsync status=none
+# held [<group>]: what the snapshot and the file system hold.
+held() {
+	multisnap activate "${1:-vg}-home" before --read-only --device held > /dev/null && checksum /dev/mapper/held
+	multisnap deactivate "${1:-vg}-home"
+	cksum < /mnt/home/big
+}
+was=$(held)
+on_a() { pvs --noheadings -o pv_used --units m /dev/pva 2> /dev/null | tr -d ' '; }
+used=$(on_a)
+# loaded: the devices with a table that is not live.
+loaded() { dmsetup info -c --noheadings -o name,tables_loaded | sed -n 's/:Inactive$//p; s/:Both$//p' | sort | tr '\n' ' '; }
+is "all is on one disk" "$used $(pvs --noheadings -o pv_used /dev/pvb 2> /dev/null | tr -d ' ')" "64.00m 0"
+
+# --- a whole disk ---------------------------------------------------------------------
+
+rc=0
+pvmove -i 1 /dev/pva > /tmp/out 2>&1 || rc=$?
+like "a pvmove of all that is on a disk is refused" "$rc $(cat /tmp/out)" "^[1-9].*Failed to suspend logical volume vg/home"
+is "and leaves no move behind" "$(lvs --noheadings -a -o lv_name vg 2> /dev/null | grep -c pvmove) $(on_a)" "0 $used"
+is "the volume is as it was" "$(state vg-home)" "$under"
+is "and what it and its snapshot hold" "$(held)" "$was"
+ok "so is the volume that is not under" check_pattern /dev/vg/other 0 1024 9
+is "but LVM leaves what it has loaded for the others" "$(loaded)" "vg-home--msstore vg-other vg-pvmove0 "
+recipe lvm.rst pvmove
+is "the guide gets rid of that" "$(loaded)$(dmsetup ls | grep -c pvmove)" 0
+ok "and moves what is not under" pvmove -qq -i 1 -n vg/other /dev/pva /dev/pvb
+ok "as it was" check_pattern /dev/vg/other 0 1024 9
+ok "and the store" pvmove -qq -i 1 -n vg/home-msstore /dev/pva /dev/pvb
+is "which is there now" "$(lvs --noheadings -o devices vg/home-msstore 2> /dev/null | tr -d ' ') $(on_a)" "/dev/pvb(2) 24.00m"
+is "and has the snapshot" "$(held)" "$was"
+
+# --- the store --------------------------------------------------------------------------
+
+ok "LVM makes a store smaller that is in use" lvreduce -qq -f -y -L 4M vg/home-msstore
+ms status vg-home
+like "which status tells" "$rc $out" "^1 vg-home.*cut short +the device of the store was made smaller than the store: .*at once"
+is "also to programs" "$(multisnap status vg-home --json | jq -r '.volumes[0] | "\(.mode) \(.store_cut_short)"')" "rw true"
+ms check /dev/vg/home-msstore --live
+like "and check" "$rc $out" "^1 "
+refused "grow makes nothing of it" "/dev/mapper/vg-home--msstore was made smaller than the store .*multisnap check" grow vg-home
+multisnap activate vg-home before --read-only --device held > /dev/null
+fails_with "what snapshots have behind its end cannot be read" EIO dd if=/dev/mapper/held of=/dev/null bs=1M iflag=direct
+multisnap deactivate vg-home
+ok "it is made as large again" lvextend -qq -L 32M vg/home-msstore
+ms status vg-home
+like "and status content" "$rc $out" "^0 vg-home.*mode +rw"
+is "nothing is lost" "$(held) $(ms_status vg-home lost)" "$was 0"
+
+# --- the group ------------------------------------------------------------------------
+
+vgrename vg group > /tmp/out 2>&1
+like "a group that is renamed names the volume that is not" "$(cat /tmp/out)" "Failed to suspend group/home"
+is "whose device has its old name" "$(state vg-home) $(dmsetup ls | grep -c '^group-')" "$under 2"
+is "nothing has changed besides" "$(held)" "$was"
+umount /mnt/home
+ok "it is stopped by that name" multisnap stop vg-home
+ok "LVM makes it anew" lvchange -qq -ay group/home
+ok "with the new name it is put under" multisnap under /dev/group/home /dev/mapper/group-home--msstore
+mount /dev/mapper/group-home /mnt/home
+is "and holds what it did" "$(held group)" "$was"
+umount /mnt/home
+ok "the store goes" multisnap-lvm lvremove -f group/home-msstore
+ok "and the group" vgremove -qq -f group
+for pv in a b; do pvremove -qq /dev/pv$pv; done
+rm -rf /dev/vg /dev/group
+cleanup
