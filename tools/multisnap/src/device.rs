@@ -93,7 +93,8 @@ impl Disk {
             io::ErrorKind::AlreadyExists => in_use_by_another(path),
             _ => Failure::io(path, "cannot be made", &e),
         })?;
-        lock(&file, path, For::Output)?;
+        // Whoever has opened it already finds it empty, and soon lets go of it.
+        let _ = flock(&file, FlockOperation::LockExclusive);
         file.set_len(len).map_err(|e| {
             // It is there, but not of that size.
             let _ = std::fs::remove_file(path);
