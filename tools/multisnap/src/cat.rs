@@ -5,13 +5,13 @@
 use crate::{
     device::{self, Disk, For},
     failure::{Code, Failure},
-    out,
+    identity, out,
     progress::Progress,
     signature,
     size::{self, SECTOR},
     spans::{Opened, Place, Span},
 };
-use multisnap_store::image::{bytes, digest, sample_sector, Page, SnapshotId, DIGESTS, PAGE_BYTES};
+use multisnap_store::image::{bytes, Page, SnapshotId, DIGESTS, PAGE_BYTES};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
@@ -170,11 +170,7 @@ fn check_origin(opened: &Opened, origin: &Arc<Disk>) -> Result<(), Failure> {
         );
         return Err(Failure::new(path, what, "say the right one after --origin"));
     }
-    let Some(digests) = header.digests else {
-        return Ok(());
-    };
-    let now = samples(origin, header.origin_sectors)?;
-    let differ = digests.iter().zip(&now).filter(|(a, b)| a != b).count();
+    let differ = identity::differing(origin, header)?;
     if differ == DIGESTS {
         let what = "is another origin: nothing in it is as it was";
         return Err(Failure::new(path, what, "say the right one after --origin"));
@@ -187,23 +183,6 @@ fn check_origin(opened: &Opened, origin: &Arc<Disk>) -> Result<(), Failure> {
         );
     }
     Ok(())
-}
-
-/// Digests of some places of the origin.
-fn samples(origin: &Arc<Disk>, sectors: u64) -> Result<[u64; DIGESTS], Failure> {
-    let mut digests = [0; DIGESTS];
-    let blocks = sectors / 8;
-    for (i, to) in digests.iter_mut().enumerate() {
-        let block = sample_sector(i, sectors) / 8;
-        if block >= blocks {
-            continue;
-        }
-        let mut page = [Page::ZERO];
-        let read = origin.read_to_end(block, &mut page);
-        read.map_err(|e| Failure::io(origin.path(), "cannot be read", &e))?;
-        *to = digest(bytes(&page));
-    }
-    Ok(digests)
 }
 
 /// Where a snapshot is written to.

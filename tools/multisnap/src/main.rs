@@ -15,6 +15,7 @@ mod device;
 mod dm;
 mod dump;
 mod failure;
+mod identity;
 mod loops;
 mod losses;
 mod online;
