@@ -2,7 +2,7 @@
 # What is started with the machine: the files that "multisnap enable" writes, and what units, rules
 # and hooks call. Whole systems that start so are in tests/boot.
 . ./lib.sh
-plan 59
+plan 90
 
 . ./multisnap.sh
 file() { grep -v '^#' "/etc/multisnap/$1.conf"; }
@@ -152,4 +152,85 @@ refused "a file that is wrong is told with its line" "line 8: there is no key .c
 prints "and can be disabled" "" disable home
 is "then there is none" "$(ls /etc/multisnap)" ""
 rm -r /dev/disk/by-id
+
+# --- put under ------------------------------------------------------------------
+
+make_nullblk q 16
+make_nullblk t 16
+plain() { dmsetup create vol --table "0 32768 linear /dev/q 0"; }
+# asked_of_vol <links>: what udev's rule is told of it.
+asked_of_vol() { DM_NAME=vol asked /dev/mapper/vol ""; }
+kind() { dmsetup table vol | cut -d ' ' -f 3; }
+state() { echo "$(kind) $(dmsetup ls | grep -c msorigin)"; }
+plain
+mkfs.ext4 -q /dev/mapper/vol
+write_pattern /dev/mapper/vol 8192 128 1
+ms under /dev/mapper/vol /dev/t --create --enable
+like "a device is put under and enabled" "$rc $err" "^0 "
+is "its file says so" "$(file vol)" $'origin = /dev/mapper/vol\nstore = /dev/t\nunder = yes'
+multisnap snapshot vol --name first > /dev/null
+prints "so does enable, with a snapshot" "vol starts with the machine: /etc/multisnap/vol.conf" enable vol first --device old
+write_pattern /dev/mapper/vol 8192 64 2
+is "udev lets it be used" "$(asked_of_vol)" $'MULTISNAP_UNIT=multisnap@vol.service\nMULTISNAP_ROLE=ready'
+prints "it is stopped" "vol is stopped" system stop vol
+is "which leaves nothing" "$(dmsetup ls)" "No devices found"
+refused "what is not there is not put under" "there is no /dev/mapper/vol; it is started when that appears; .*lvchange -ay" system start vol
+plain
+is "udev holds it back" "$(asked_of_vol)" $'MULTISNAP_UNIT=multisnap@vol.service\nMULTISNAP_ROLE=held'
+prints "it is put under" "vol is under multisnapshot" system start vol
+is "and ready" "$(state) $(asked_of_vol | tail -n 1)" "multisnapshot 1 MULTISNAP_ROLE=ready"
+ok "its snapshot has its device, and what it shares" check_pattern /dev/mapper/old 8192 128 1
+prints "again is nothing" "" system start vol
+prints "nor is it for an initramfs" "" system put-under
+# Its device goes without us, and leaves others, which keep the store.
+dmsetup remove vol
+is "its snapshot's device is left" "$(dmsetup ls | cut -f 1 | sort | tr '\n' ' ')" "old vol-msorigin "
+plain
+prints "which does not keep it from being put under" "vol is under multisnapshot" system start vol
+ok "with the snapshot" check_pattern /dev/mapper/old 8192 128 1
+dmsetup remove vol
+prints "if it does not come again, it is stopped" "" system stop vol
+is "and nothing is left" "$(dmsetup ls)" "No devices found"
+plain
+multisnap system start vol > /dev/null
+# What a power cut leaves.
+dd if=/dev/t of=/tmp/t bs=1M iflag=direct status=none
+multisnap stop vol > /dev/null
+dd if=/tmp/t of=/dev/t bs=1M oflag=direct status=none
+plain
+is "a store with a log" "$(in_order /dev/t)" 3
+prints "does not keep it from being put under" "vol is under multisnapshot" system start vol
+ok "and nothing is lost" check_pattern /dev/mapper/old 8192 128 1
+multisnap stop vol > /dev/null
+# Written by another system: there is nothing but its content that tells.
+plain
+dd if=/dev/zero of=/dev/mapper/vol bs=4k seek=1 count=1 oflag=direct status=none
+dmsetup remove vol
+plain
+mv /dev/t /dev/elsewhere
+refused "without its store it is not put under" "there is no /dev/t; " system start vol
+mv /dev/elsewhere /dev/t
+refused "nor if its content says that it was written" \
+	"/dev/mapper/vol was written without multisnapshot, so 1 snapshot in /dev/t .*multisnap under /dev/mapper/vol /dev/t --lose-snapshots" \
+	system start vol
+is "it stays plain, and is held back" "$(state) $(asked_of_vol | tail -n 1)" "linear 0 MULTISNAP_ROLE=held"
+ms system put-under
+like "then nothing is mounted by an initramfs" "$rc $err" "^2 .*start with multisnap=off.*was written without multisnapshot"
+mount -o ro,noload /dev/mapper/vol /mnt/a
+is "while it is mounted it is not taken away" "$(asked_of_vol | tail -n 1)" MULTISNAP_ROLE=ready
+umount /mnt/a
+# What the line says.
+multisnap under /dev/mapper/vol /dev/t --lose-snapshots 2> /dev/null > /dev/null
+is "what the line says puts it under" "$(state) $(asked_of_vol | tail -n 1)" "multisnapshot 1 MULTISNAP_ROLE=ready"
+multisnap system start vol > /dev/null
+ok "with its snapshot, and what that has of its own" check_pattern /dev/mapper/old 8192 64 1
+fails_with "but not what it shared" EIO dd if=/dev/mapper/old of=/tmp/out bs=4k iflag=direct skip=2000 count=1
+multisnap deactivate vol
+ms out vol --lose-snapshots
+like "taken out, it is told that it comes back" "$rc $err" "^0 multisnap: vol is put under again .*multisnap disable vol$"
+dmsetup rename vol other
+sed -i 's|^origin = .*|origin = /dev/mapper/other|' /etc/multisnap/vol.conf
+refused "one by another name is not put under" "puts /dev/mapper/other under, which has another name .*multisnap disable vol; .*--enable" system start vol
+multisnap disable vol
+dmsetup remove other
 cleanup

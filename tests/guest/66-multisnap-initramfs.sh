@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 30
+plan 35
 
 make_nullblk o 64
 make_nullblk s 64
@@ -117,6 +117,45 @@ depmod
 like "and so is a missing module" "$said" "W: multisnap: [^ ]+ has no module dm-multisnapshot"
 rm /etc/multisnap/root.root
 is "then nothing is taken for it" "$(asked UUID=$mine)" ""
+rm $conf
+
+# --- one that is to be put under ----------------------------------------------------
+
+# It has the name that is waited for before it is; the script before the mount sees to it.
+dd if=/dev/zero of=/dev/s bs=128k count=1 oflag=direct status=none
+multisnap under /dev/mapper/vg-o /dev/s --create --enable > /dev/null
+multisnap snapshot vg-o > /dev/null
+multisnap stop vg-o > /dev/null
+dmsetup create vg-o --table "0 131072 linear /dev/o 0"
+conf=/etc/multisnap/vg-o.conf
+echo "initramfs = root" >> $conf
+hook
+is "it is written down by its names" "$(cat /tmp/tree/etc/multisnap/vg-o.root)" \
+	"$(printf '%s\n' /dev/mapper/vg-o UUID=$mine LABEL=system)"
+mkdir -p /scripts
+# The real one has a shell; this one mends it the first time.
+cat > /scripts/functions <<'END'
+panic() { echo "panic: $*"; [ ! -e /dev/elsewhere ] || mv /dev/elsewhere /dev/s; }
+END
+# before_mount: what the script says, and what the device is then.
+before_mount() {
+	timeout 60 sh boot/initramfs-tools/local-premount 2>&1
+	dmsetup table vg-o | cut -d ' ' -f 3
+}
+is "before it is mounted it is put under" "$(before_mount)" $'vg-o is under multisnapshot\nmultisnapshot'
+is "if it is, nothing is said" "$(before_mount)" multisnapshot
+multisnap stop vg-o > /dev/null
+dmsetup create vg-o --table "0 131072 linear /dev/o 0"
+mv /dev/s /dev/elsewhere
+sed -i 's/--wait 30/--wait 1/' boot/initramfs-tools/local-premount
+like "if it cannot be, nobody goes on before it is" "$(before_mount)" \
+	"vg-o cannot be put under .*start with multisnap=off.*there is no /dev/s; .*panic: multisnap: .*vg-o is under multisnapshot.multisnapshot"
+multisnap stop vg-o > /dev/null
+dmsetup create vg-o --table "0 131072 linear /dev/o 0"
+echo "root=x multisnap=off" > /tmp/cmdline
+mount --bind /tmp/cmdline /proc/cmdline
+is "multisnap=off goes on" "$(before_mount)" linear
+umount /proc/cmdline
 rm $conf
 dmsetup remove vg-o
 cleanup

@@ -153,6 +153,7 @@ pub fn compose(
     );
     let mut add = |key: &str, value: &str| text += &format!("{key} = {value}\n");
     for (key, is) in [
+        ("under", how.under),
         ("read-only", how.read_only),
         ("preserve-on-error", how.options.preserve_on_error),
         ("discard-copy", how.options.discard_copy),
@@ -234,6 +235,7 @@ fn parse(name: &str, text: &str) -> Result<Config, String> {
         match key {
             "origin" => origin = Some(device(value, true).map_err(bad)?),
             "store" => store = Some(device(value, false).map_err(bad)?),
+            "under" => how.under = yes(value).map_err(bad)?,
             "read-only" => how.read_only = yes(value).map_err(bad)?,
             "preserve-on-error" => how.options.preserve_on_error = yes(value).map_err(bad)?,
             "discard-copy" => how.options.discard_copy = yes(value).map_err(bad)?,
@@ -254,6 +256,9 @@ fn parse(name: &str, text: &str) -> Result<Config, String> {
         }
     }
     let missing = |what: &str| format!("names no {what}: add a line: {what} = /dev/...");
+    if how.under && how.read_only {
+        return Err("says both under and read-only: remove one of these lines".into());
+    }
     how.name = Some(name.to_owned());
     Ok(Config {
         name: name.to_owned(),
@@ -328,6 +333,7 @@ mod tests {
         how.options.preserve_on_error = true;
         how.options.low_water = Some("10%".into());
         how.options.cache_limit = Some(1 << 20);
+        how.under = true;
         let text = compose(
             "home",
             Path::new("/dev/vg/home"),
@@ -352,6 +358,7 @@ mod tests {
         assert_eq!(config.store, Path::new("/dev/sdb"));
         assert!(config.how.options.preserve_on_error && !config.how.options.discard_copy);
         assert_eq!(config.how.name.as_deref(), Some("home"));
+        assert!(config.how.under && !config.how.read_only);
         assert_eq!(config.how.options.low_water.as_deref(), Some("10%"));
         assert_eq!(config.how.options.cache_limit, Some(1 << 20));
         assert_eq!(config.snapshots, [one.clone(), two.clone()]);
@@ -418,6 +425,11 @@ mod tests {
             ("origin = /dev/disk/by-id/lvm-pv-uuid-x\n", "by-id"),
             ("initramfs = always\n", "always"),
             ("colour = red\n", "colour"),
+            ("under = it\n", "it"),
+            (
+                "origin = /dev/a\nstore = /dev/b\nunder = yes\nread-only = yes\n",
+                "both",
+            ),
         ] {
             let said = parse("x", text).unwrap_err();
             assert!(said.contains(why), "{text:?}: {said}");

@@ -47,11 +47,6 @@ struct Enabled<'a> {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let at = At::find(&args.volume)?;
     let volume = &at.volume;
-    if hidden::name_at(volume.line.origin).is_some() {
-        let why = "was put under where it is, which nothing does when the machine starts";
-        let then = "call multisnap under before anything mounts it, or stop it and start its origin under another name";
-        return Err(volume.failure(why, then));
-    }
     if args.device.is_some() && args.snapshot.len() != 1 {
         let then = "say one snapshot, or leave --device away";
         return Err(volume.failure("cannot give one name to several devices", then));
@@ -65,12 +60,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             then,
         ));
     }
-    let mut text = if config::exists(&volume.name) {
-        config::read(&volume.name)?;
-        config::text(&volume.name)?
-    } else {
-        as_started(volume)
-    };
+    let mut text = so_far(volume)?;
     let rows = rows::read(&at.control, volume)?;
     for word in &args.snapshot {
         rows::several(&rows, word).map_err(|why| why.failure(word, volume))?;
@@ -87,9 +77,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         };
         text = config::with_snapshot(&text, &wanted);
     }
-    config::write(&volume.name, &text)?;
-    advise(&volume.name, volume.line.origin);
-    look_again(volume.line.origin, volume.line.store);
+    written(volume, &text)?;
     let file = config::path(&volume.name);
     if args.json {
         let volume = &volume.name;
@@ -102,6 +90,37 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         ))?;
     }
     Ok(Code::Good)
+}
+
+/// Has an origin that is started now started with the machine, without snapshots if that is new.
+pub fn volume(name: &str) -> Result<(), Failure> {
+    let at = At::find(name)?;
+    written(&at.volume, &so_far(&at.volume)?)
+}
+
+/// The file of an origin that is started, or what it is to be if there is none.
+fn so_far(volume: &Volume) -> Result<String, Failure> {
+    if !config::exists(&volume.name) {
+        return Ok(as_started(volume));
+    }
+    config::read(&volume.name)?;
+    config::text(&volume.name)
+}
+
+/// Writes the file of an origin that is started; udev is told.
+fn written(volume: &Volume, text: &str) -> Result<(), Failure> {
+    config::write(&volume.name, text)?;
+    advise(&volume.name, plain(volume));
+    look_again(plain(volume), volume.line.store);
+    Ok(())
+}
+
+/// What the file of an origin calls by that word: the plain device, or that which was put under.
+fn plain(volume: &Volume) -> Dev {
+    match hidden::name_at(volume.line.origin) {
+        Some(_) => volume.dev,
+        None => volume.line.origin,
+    }
 }
 
 /// What the file of an origin is to say that somebody has just named the devices of; nothing if it
@@ -193,6 +212,7 @@ fn as_started(volume: &Volume) -> String {
     let how = How {
         name: None,
         read_only: volume.is_read_only(),
+        under: plain(volume) == volume.dev,
         options: Options {
             preserve_on_error: has("preserve-on-error"),
             low_water: low_water.map(|n| n.to_string()),
@@ -201,8 +221,9 @@ fn as_started(volume: &Volume) -> String {
             cache_threshold: bytes(&words.store_args, "cache-threshold", 4096),
         },
     };
-    let (origin, store) = (steady(None, words.origin), steady(None, words.store));
-    config::compose(&volume.name, &origin, &store, &how, early(words.origin))
+    let origin = plain(volume);
+    let (path, store) = (steady(None, origin), steady(None, words.store));
+    config::compose(&volume.name, &path, &store, &how, early(origin))
 }
 
 /// A path to a device that means the same one after a restart: what somebody has said, if it is

@@ -3,7 +3,7 @@
 //! The origin of a mapped device that was put under multisnapshot where it is: a second device
 //! with the table that the first one had. Nobody uses it but the module.
 
-use super::line;
+use super::{line, volume::Devices};
 use crate::{
     dm::{node, wire::Dev, Control},
     failure::Failure,
@@ -73,6 +73,29 @@ pub fn remove_left(control: &Control, name: &str) -> Result<(), Failure> {
             Some((what, then)) => Failure::new(&path, what, then),
             None => Failure::io(&path, "cannot be removed", &e),
         })
+}
+
+/// Removes what is left of a device that went without us, as by LVM: devices of snapshots, which keep
+/// their store, and the second device.
+pub fn clear(control: &Control, devices: &Devices, device: &str) -> Result<(), Failure> {
+    let name = name_for(device);
+    let Ok(info) = control.info(&name) else {
+        return Ok(());
+    };
+    let of = |origin: Dev| origin == info.dev;
+    if name_at(info.dev).is_none() || devices.volumes.iter().any(|it| of(it.line.origin)) {
+        return Ok(());
+    }
+    for active in devices.active.iter().filter(|active| of(active.origin)) {
+        let path = node::path(&active.name);
+        control
+            .remove(&active.name)
+            .map_err(|e| match node::users(active.dev) {
+                Some((what, then)) => Failure::new(&path, what, then),
+                None => Failure::io(&path, "is left, and cannot be removed", &e),
+            })?;
+    }
+    remove_left(control, &name)
 }
 
 /// Removes one whose device does not need it any more. udev may still look at it.

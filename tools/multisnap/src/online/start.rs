@@ -49,6 +49,9 @@ pub struct How {
     /// Write nothing to the store. Neither origin nor snapshots can be written.
     #[arg(long)]
     pub read_only: bool,
+    /// It is put under where it is, see `under`; files alone say so.
+    #[arg(skip)]
+    pub under: bool,
     #[command(flatten)]
     pub options: Options,
 }

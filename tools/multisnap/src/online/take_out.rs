@@ -3,7 +3,7 @@
 //! `multisnap out`: takes a device out again that was put under multisnapshot, while it is in use.
 
 use super::{
-    hidden, line, need_target, rows, stop,
+    config, hidden, line, need_target, rows, stop,
     swap::{Stuck, Swap},
     volume::Active,
     At, SEE_LOG,
@@ -98,6 +98,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     if let Err(e) = hidden::remove(&at.control, &origin) {
         let then = format!("try it yourself: dmsetup remove {origin}");
         return Err(at.failed_for(&origin, "cannot be removed", &e, then));
+    }
+    if config::exists(name) {
+        out::warn(&format!(
+            "{name} is put under again when the machine starts; to have that end: multisnap disable \
+             {name}"
+        ));
     }
     if args.json {
         out::line(&Out {

@@ -7,7 +7,7 @@
 //! table of the origin's target. Names, numbers and whoever has the device open stay.
 
 use super::{
-    because, create, hidden,
+    because, create, enable, hidden,
     line::{self, OriginLine},
     lock::Lock,
     need_target, start,
@@ -18,16 +18,16 @@ use crate::{
     device::{Disk, For},
     dm::{self, klog::Log, node, wire::Dev, wire::Target, Control},
     failure::{words, Code, Failure},
-    out, signature,
+    identity, out, signature,
     size::count,
     table::Table,
 };
-use multisnap_store::image::{Header, Image, Params};
+use multisnap_store::image::{Header, Image, Params, DIGESTS};
 use std::{
     fs,
     path::{Path, PathBuf},
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// What `under` is told.
@@ -52,6 +52,9 @@ pub struct Args {
     /// How long what is under way on the device may be waited for.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
+    /// Put it under each time the machine starts, too.
+    #[arg(long)]
+    enable: bool,
     /// Print an object instead of a sentence.
     #[arg(long)]
     json: bool,
@@ -60,42 +63,44 @@ pub struct Args {
 /// Targets that keep nothing of their own, so that there may be two of them.
 const SIMPLE: [&str; 2] = ["linear", "striped"];
 
+/// What is to be put under, and how.
+pub struct Plan<'a> {
+    pub device: &'a Path,
+    pub store: &'a Path,
+    pub options: &'a start::Options,
+    /// The snapshots that there are may lose what they share with the device.
+    pub lose_snapshots: bool,
+    /// Seconds to wait for what is under way on the device.
+    pub timeout: u64,
+    /// How long who has it open, and is not known, is waited for: one who only looks at it, as udev
+    /// does, is gone in a moment.
+    pub patience: Duration,
+}
+
 /// Puts a device under.
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
-    need_target(&control, line::ORIGIN)?;
-    // What leads back if something fails.
-    need_target(&control, line::OUT)?;
-    let (dev, store) = start::pair(&args.device, &args.store)?;
-    let _lock = Lock::take(dev)?;
-    let device = Device::look(&control, &args.device, dev)?;
-    start::not_started(&control, &args.device, dev, store)?;
-    signature::not_store(&args.device)?;
-    if args.create {
-        let chunk = args.of.chunk_sectors(dev, store)?;
-        let params = args.of.params(chunk, device.sectors)?;
-        if !is_new(&args.store, &params) {
-            create::make(&args.store, store, &params)?;
-        }
-    }
-    start::free(&args.store, store)?;
-    let mut image = start::image(&args.device, &args.store)?;
-    let header = image.header().clone();
-    let Some(space) = image.space() else {
-        let then = format!("multisnap check {}", args.store.display());
-        return Err(Failure::new(&args.store, "cannot be read as a whole", then));
+    let plan = Plan {
+        device: &args.device,
+        store: &args.store,
+        options: &args.options,
+        lose_snapshots: args.lose_snapshots,
+        timeout: args.timeout,
+        patience: Duration::from_secs(3),
     };
-    let snapshots = sharing(&mut image, space.live_ids);
-    drop(image);
-    start::fits(&args.device, device.sectors, &args.store, &header)?;
-    let mut log = Log::listen();
-    let line = device.put(&control, args, store, (&header, snapshots), &mut log)?;
+    let (dev, _) = start::pair(plan.device, plan.store)?;
+    let lock = Lock::take(dev)?;
+    let (device, line, uuid) = plan.put(&control, args.create.then_some(&args.of))?;
+    drop(lock);
+    if args.enable {
+        enable::volume(&device.name)?;
+    }
     let path = node::path(&device.name);
     if args.json {
         out::line(&start::Started {
             volume: &device.name,
             device: path,
-            uuid: &line::uuid(&header.uuid),
+            uuid: &uuid,
             sectors: device.sectors,
             store_type: &line.store_type,
             chunk_sectors: line.chunk,
@@ -108,6 +113,44 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         ))?;
     }
     Ok(Code::Good)
+}
+
+impl Plan<'_> {
+    /// Does it, and makes the store before if it is said what it is to be; the device, its line and
+    /// the uuid of its store. Who calls has the device's lock.
+    pub fn put(
+        &self,
+        control: &Control,
+        create: Option<&create::Of>,
+    ) -> Result<(Device, OriginLine, String), Failure> {
+        need_target(control, line::ORIGIN)?;
+        // What leads back if something fails.
+        need_target(control, line::OUT)?;
+        let (dev, store) = start::pair(self.device, self.store)?;
+        let device = Device::look(control, self.device, dev)?;
+        start::not_started(control, self.device, dev, store)?;
+        signature::not_store(self.device)?;
+        if let Some(of) = create {
+            let chunk = of.chunk_sectors(dev, store)?;
+            let params = of.params(chunk, device.sectors)?;
+            if !is_new(self.store, &params) {
+                create::make(self.store, store, &params)?;
+            }
+        }
+        start::free(self.store, store)?;
+        let mut image = start::image(self.device, self.store)?;
+        let header = image.header().clone();
+        let Some(space) = image.space() else {
+            let then = format!("multisnap check {}", self.store.display());
+            return Err(Failure::new(self.store, "cannot be read as a whole", then));
+        };
+        let snapshots = sharing(&mut image, space.live_ids);
+        drop(image);
+        start::fits(self.device, device.sectors, self.store, &header)?;
+        let mut log = Log::listen();
+        let line = device.put(control, self, store, (&header, snapshots), &mut log)?;
+        Ok((device, line, line::uuid(&header.uuid)))
+    }
 }
 
 /// Whether a device holds a store that is like the one that is to be made, and that no snapshot was
@@ -140,7 +183,7 @@ fn sharing(image: &mut Image, live: u64) -> u64 {
 }
 
 /// A mapped device as it is.
-struct Device {
+pub struct Device {
     name: String,
     dev: Dev,
     uuid: String,
@@ -149,6 +192,11 @@ struct Device {
 }
 
 impl Device {
+    /// Its name below `/dev/mapper`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Looks at the device, and whether it can be put under.
     fn look(control: &Control, path: &Path, dev: Dev) -> Result<Self, Failure> {
         let failure = |what: &str, then: String| Err(Failure::new(path, what, then));
@@ -202,7 +250,7 @@ impl Device {
     fn put(
         &self,
         control: &Control,
-        args: &Args,
+        plan: &Plan<'_>,
         store: Dev,
         (header, snapshots): (&Header, u64),
         log: &mut Log,
@@ -212,15 +260,15 @@ impl Device {
         let uuid = hidden::uuid_for(&self.uuid, &header.uuid);
         let made = control.create(&origin, &uuid, &self.table, false, node::NO_LINKS);
         let number = made.map_err(|e| because(log, &origin, "cannot be made", &e, SEE_LOG))?;
-        let result = args
+        let result = plan
             .options
             .line(number, store, header)
             .and_then(|mut line| {
-                if let Some(why) = why_written(control, &self.name, self.dev) {
+                if let Some(why) = self.why_written(control, plan, snapshots, header)? {
                     line.generic.push("origin-written".to_owned());
-                    self.may_lose(args, snapshots, why)?;
+                    self.may_lose(plan, snapshots, why)?;
                 }
-                self.swap(control, &line, args, log)?;
+                self.swap(control, &line, plan, log)?;
                 Ok(line)
             });
         if result.is_err() {
@@ -229,13 +277,32 @@ impl Device {
         result
     }
 
+    /// What tells that it may have been written since its store was stopped. One that was made anew
+    /// since then, as after a restart of the machine, counts no writes, but its samples may differ.
+    fn why_written(
+        &self,
+        control: &Control,
+        plan: &Plan<'_>,
+        snapshots: u64,
+        header: &Header,
+    ) -> Result<Option<&'static str>, Failure> {
+        let why = why_touched(control, &self.name, self.dev, plan.patience);
+        if why.is_some() || snapshots == 0 {
+            return Ok(why);
+        }
+        let disk = Disk::open(plan.device, For::Live)?;
+        // Where all differ, the module says that it is another one.
+        let some = (1..DIGESTS).contains(&identity::differing(&disk, header)?);
+        Ok(some.then_some("was written"))
+    }
+
     /// Fails if there are snapshots that would lose something, unless that was said.
-    fn may_lose(&self, args: &Args, snapshots: u64, why: &str) -> Result<(), Failure> {
+    fn may_lose(&self, plan: &Plan<'_>, snapshots: u64, why: &str) -> Result<(), Failure> {
         if snapshots == 0 {
             return Ok(());
         }
         let has = count(snapshots, "snapshot");
-        if args.lose_snapshots {
+        if plan.lose_snapshots {
             out::warn(&format!(
                 "{} {why} without multisnapshot: {has} made before lose what they still share with it",
                 self.name
@@ -244,25 +311,25 @@ impl Device {
         }
         let what = format!(
             "{why} without multisnapshot, so {has} in {} would lose what is shared with it",
-            args.store.display()
+            plan.store.display()
         );
         let then = format!(
             "copy what you need of them before, with multisnap cat; then: multisnap under {} {} \
              --lose-snapshots",
-            args.device.display(),
-            args.store.display()
+            plan.device.display(),
+            plan.store.display()
         );
-        Err(Failure::new(&args.device, what, then))
+        Err(Failure::new(plan.device, what, then))
     }
 
     fn swap(
         &self,
         control: &Control,
         line: &OriginLine,
-        args: &Args,
+        plan: &Plan<'_>,
         log: &mut Log,
     ) -> Result<(), Failure> {
-        let swap = Swap::begin(control, &self.name, Duration::from_secs(args.timeout));
+        let swap = Swap::begin(control, &self.name, Duration::from_secs(plan.timeout));
         let result = swap.to(&[line.target(self.sectors)]);
         let kind = swap.kind();
         if !swap.is_suspended() {
@@ -270,7 +337,7 @@ impl Device {
                 (Ok(()), Some(line::ORIGIN)) => return Ok(()),
                 (Ok(()), _) => {
                     let what = "got another table from somebody else; nothing is changed";
-                    return Err(Failure::new(&args.device, what, "say it again"));
+                    return Err(Failure::new(plan.device, what, "say it again"));
                 }
                 (Err(_), _) => {}
             }
@@ -284,12 +351,12 @@ impl Device {
                     Some(stuck) => (stuck.what, stuck.then),
                     None => (words(&e), SEE_LOG.to_owned()),
                 };
-                return Err(Failure::new(&args.device, format!("{what}: {state}"), then));
+                return Err(Failure::new(plan.device, format!("{what}: {state}"), then));
             }
         }
         if let Some(stuck) = swap.settle() {
             let what = format!("is not under multisnapshot: {}", stuck.what);
-            return Err(Failure::new(&args.device, what, stuck.then));
+            return Err(Failure::new(plan.device, what, stuck.then));
         }
         let stopped = swap.stopped();
         drop(swap);
@@ -302,11 +369,11 @@ impl Device {
                 false => format!(
                     "is not under multisnapshot: I/O that is under way did not end in {} s; \
                      nothing is changed",
-                    args.timeout
+                    plan.timeout
                 ),
             };
             let then = "say it again, or wait longer: --timeout 600";
-            return Err(Failure::new(&args.device, what, then));
+            return Err(Failure::new(plan.device, what, then));
         }
         let doing = "cannot be put under multisnapshot";
         Err(because(log, &self.name, doing, &e, SEE_LOG))
@@ -314,15 +381,18 @@ impl Device {
 }
 
 /// What tells that a device may have been written since it was made; `None` if nothing does.
-fn why_written(control: &Control, name: &str, dev: Dev) -> Option<&'static str> {
+fn why_touched(
+    control: &Control,
+    name: &str,
+    dev: Dev,
+    patience: Duration,
+) -> Option<&'static str> {
     let is_open = || !control.info(name).is_ok_and(|info| info.open == 0);
-    // Who only looks at it, as udev does, is gone in a moment.
-    let mut patience = 15;
+    let end = Instant::now() + patience;
     while is_open() {
-        if patience == 0 {
+        if Instant::now() >= end || node::users(dev).is_some() {
             return Some("is in use");
         }
-        patience -= 1;
         sleep(Duration::from_millis(200));
     }
     let about = PathBuf::from(format!("/sys/dev/block/{dev}"));

@@ -23,6 +23,8 @@ enum Command {
     Start(start::Args),
     /// Start all origins whose devices are there, without snapshots; for an initramfs.
     StartPresent,
+    /// Put under what is to be, and fail if that is not done; for an initramfs, before it mounts.
+    PutUnder(start::PutUnder),
     /// Stop an origin that nobody uses any more; for multisnap@.service.
     Stop(stop::Args),
     /// Leave every store in good order; for the last moment before the machine is off.
@@ -43,6 +45,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     match &args.command {
         Command::Start(args) => start::run(args),
         Command::StartPresent => start::present(),
+        Command::PutUnder(args) => start::put_under(args),
         Command::Stop(args) => stop::run(args),
         Command::Shutdown => shutdown::run(),
         Command::Udev => udev::run(),

@@ -3,14 +3,15 @@
 //! Starts origins as their files say.
 
 use crate::{
-    dm::{node, Control},
+    dm::{node, wire::Dev, Control},
     failure::{Code, Failure},
     online::{
         activate,
         config::{self, Config, Wanted},
-        line,
+        hidden, line,
         lock::Lock,
         need_target, rows, start,
+        under::Plan,
         volume::{Devices, Volume},
         At,
     },
@@ -37,21 +38,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let config = config::read(&args.name)?;
     let end = Instant::now() + Duration::from_secs(args.wait);
-    while let Some(missing) = missing(&config) {
-        if Instant::now() >= end {
-            let then = format!(
-                "it is started when that appears; or: multisnap disable {}",
-                config.name
-            );
-            return Err(Failure::new(
-                Path::new(&config.name),
-                format!("cannot be started: there is no {}", missing.display()),
-                then,
-            ));
-        }
-        sleep(Duration::from_millis(100));
-    }
-    origin(&config)?;
+    started(&config, end)?;
     snapshots(&config)
 }
 
@@ -76,6 +63,58 @@ pub fn present() -> Result<Code, Failure> {
     first.map_or(Ok(Code::Good), Err)
 }
 
+/// What `system put-under` is told.
+#[derive(clap::Args)]
+pub struct PutUnder {
+    /// Wait so long for their stores.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
+}
+
+/// Puts under what is there and is to be put under. It fails if one of them stays plain, so that
+/// nobody mounts it.
+pub fn put_under(args: &PutUnder) -> Result<Code, Failure> {
+    if super::is_off() {
+        return Ok(Code::Good);
+    }
+    let end = Instant::now() + Duration::from_secs(args.wait);
+    for name in config::names() {
+        let config = config::read(&name)?;
+        if !config.how.under || node::dev_at(&config.origin).is_none() {
+            continue;
+        }
+        started(&config, end).inspect_err(|_| {
+            out::warn(&format!(
+                "{name} cannot be put under multisnapshot; to use it as it is, start with multisnap=off"
+            ));
+        })?;
+    }
+    Ok(Code::Good)
+}
+
+/// Starts an origin as soon as its devices are there.
+fn started(config: &Config, end: Instant) -> Result<(), Failure> {
+    while let Some(missing) = missing(config) {
+        if Instant::now() >= end {
+            let activate = match config.how.under {
+                true => "a logical volume is activated with lvchange -ay; ",
+                false => "",
+            };
+            let then = format!(
+                "it is started when that appears; {activate}or: multisnap disable {}",
+                config.name
+            );
+            return Err(Failure::new(
+                Path::new(&config.name),
+                format!("cannot be started: there is no {}", missing.display()),
+                then,
+            ));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    origin(config)
+}
+
 /// The device that is not there yet.
 fn missing(config: &Config) -> Option<&Path> {
     [&config.origin, &config.store]
@@ -93,10 +132,18 @@ fn origin(config: &Config) -> Result<(), Failure> {
     let devices = Devices::find(&control)?;
     let same = |volume: &Volume| {
         let line = &volume.line;
-        volume.name == config.name && (line.origin, line.store) == (origin, store)
+        let plain = match config.how.under {
+            true => volume.dev,
+            false => line.origin,
+        };
+        volume.name == config.name && (plain, line.store) == (origin, store)
     };
     if devices.volumes.iter().any(same) {
         return Ok(());
+    }
+    if config.how.under {
+        hidden::clear(&control, &devices, &config.name)?;
+        return under(&control, config, origin);
     }
     let name = config
         .how
@@ -110,6 +157,30 @@ fn origin(config: &Config) -> Result<(), Failure> {
         false,
     )?;
     Ok(())
+}
+
+/// Puts an origin under. Its snapshots lose nothing by that: where they would, it is not done.
+fn under(control: &Control, config: &Config, origin: Dev) -> Result<(), Failure> {
+    if hidden::mapped_name(origin).as_ref() != Some(&config.name) {
+        let path = config.origin.display();
+        let what = format!("puts {path} under, which has another name by now");
+        let then = format!(
+            "say so anew: multisnap disable {}; then: multisnap under {path} {} --enable",
+            config.name,
+            config.store.display()
+        );
+        return Err(Failure::new(&config::path(&config.name), what, then));
+    }
+    let plan = Plan {
+        device: &config.origin,
+        store: &config.store,
+        options: &config.how.options,
+        lose_snapshots: false,
+        timeout: 60,
+        patience: Duration::from_secs(20),
+    };
+    let (device, ..) = plan.put(control, None)?;
+    out::text(&format!("{} is under multisnapshot\n", device.name()))
 }
 
 /// Activates the snapshots of a started origin. One that is gone is told, and keeps nobody.

@@ -5,7 +5,7 @@
 use crate::{
     dm::{node, Control},
     failure::{Code, Failure},
-    online::{stop, volume::Devices},
+    online::{hidden, stop, volume::Devices},
     out,
 };
 use std::{
@@ -31,6 +31,8 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let control = Control::open()?;
         let devices = Devices::find(&control)?;
         let Some(volume) = devices.volumes.iter().find(|it| it.name == args.name) else {
+            // LVM may have removed its device alone.
+            hidden::clear(&control, &devices, &args.name)?;
             return Ok(Code::Good);
         };
         let active = devices.of(volume).map(|active| (&active.name, active.dev));
