@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 123
+plan 127
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -63,6 +63,9 @@ like "and -s" "$(lvm lvcreate -L 1G vg/home 2>&1)" "say -s"
 ok "-L makes the store" lvm lvcreate -s -L 32M vg/home
 is "as a volume of the group" "$(lv_size vg/home-msstore)" 65536
 is "the origin is under" "$(state vg-home)" "$under"
+conf() { grep -v '^#' "/etc/multisnap/$1.conf" | tr '\n' ' '; }
+is "also when the machine starts" "$(conf vg-home)" \
+	"origin = /dev/mapper/vg-home store = /dev/mapper/vg-home--msstore under = yes "
 is "its origin has the two targets" "$(kind vg-home-msorigin) $(dmsetup table vg-home-msorigin | wc -l)" "linear 2"
 like "which LVM takes for a part of it" "$(dmsetup info -c --noheadings -o uuid vg-home-msorigin)" '^LVM-.{64}-msorigin$'
 is "so that only the table is new to it" "$(lvs 2>&1 | sed -n 's/.*WARNING: //p')" \
@@ -73,6 +76,7 @@ like "a second store is refused" "$(lvm lvcreate -s -L 32M vg/home 2>&1)" "has a
 ln -s ../mapper/gone /dev/vg/before
 ok "-n makes a snapshot" lvm lvcreate -s -n before vg/home
 like "which has a device" "$(dmsetup info -c --noheadings -o uuid vg-before)" '^MSNAP-[0-9a-f]{32}-1$'
+like "also when the machine starts" "$(conf vg-home)" "snapshot = 1 device=vg-before $"
 echo two > /mnt/home/file
 sync /mnt/home/file
 ok "where LVM would have it" mount -o ro,noload /dev/vg/before /mnt/snap
@@ -240,10 +244,11 @@ rc=0
 lvm lvremove -f vg/smallstore > /tmp/out 2>&1 || rc=$?
 is "not even by force, while one of them is in use" "$rc" 2
 is "and all is as it was" "$(state vg-small) $(ms_status vg-small ids)" "multisnapshot Active:Live 1-4"
+like "also its file" "$(conf vg-small)" "under = yes snapshot = 1 device=vg-first snapshot = 2 device=vg-second $"
 exec 7<&-
 multisnap deactivate vg-small
-like "what was put under is not enabled" "$(multisnap enable vg-small 2>&1)" "put under where it is"
 ok "a snapshot is removed by name" lvm lvremove vg/first
+like "and from the file" "$(conf vg-small)" "under = yes snapshot = 2 device=vg-second $"
 like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
 # By the names that the package gives it.
 mkdir /tmp/names
@@ -253,6 +258,7 @@ like "a script with one word changed makes a snapshot" "$(/tmp/names/multisnap-l
 like "lists it" "$(/tmp/names/multisnap-lvs --noheadings vg/fifth)" "^ +fifth +vg +20.00m +small +5 "
 like "and removes it" "$(/tmp/names/multisnap-lvremove -f vg/fifth 2>&1)" "snapshot 5, vg/fifth, is removed"
 ok "a store is removed by force" lvm lvremove -f vg/smallstore
+is "with its file" "$(ls /etc/multisnap)" vg-home.conf
 is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
 
 # --- said again ---------------------------------------------------------------------
