@@ -1,13 +1,14 @@
 #!/bin/bash
 # What the system itself says of its start; the second time it also knows of the first, and the
-# third is one with multisnap=off; in the fourth the root file system is put under while it is in use.
+# third is one with multisnap=off; in the fourth the root file system is put under while it is in use,
+# and in the fifth the initramfs has done that.
 export PATH=/usr/sbin:/usr/bin
 cd /usr/local/lib/boot-test || exit
 . ./lib.sh
 stage=1
 [ ! -e stage ] || stage=2
 ! grep -qw multisnap=off /proc/cmdline || stage=off
-! grep -qw root=/dev/mapper/plain /proc/cmdline || stage=under
+! grep -qw root=/dev/mapper/plain /proc/cmdline || stage=$([ $stage = off ] && echo under || echo again)
 # Whoever wrote before may not have ended his line.
 say() { printf '\n%s\n' "$*" > /dev/console; }
 [ "$stage" = 2 ] || say "guest: start"
@@ -22,7 +23,7 @@ links() { udevadm info -q symlink "$1" | tr ' ' '\n' | grep -E 'by-(uuid|label)/
 uuid() { sed -n "s|^UUID=\([^ ]*\) $1 .*|\1|p" /etc/fstab; }
 
 tests() {
-	echo "1..$((stage == 1 ? 34 : 31))"
+	echo "1..$((stage == 1 ? 50 : 47))"
 	is "the root file system is on its origin" "$(source_of /)" /dev/mapper/root
 	is "which is of the target" "$(dmsetup table root | cut -d ' ' -f 3)" multisnapshot
 	is "/home is on its origin" "$(source_of /home)" /dev/mapper/ms-home
@@ -38,8 +39,13 @@ tests() {
 	ok "/home was mounted before local-fs" before home.mount local-fs.target
 	ok "so was the snapshot" before before.mount local-fs.target
 	ok "and /lv" before lv.mount local-fs.target
-	is "no unit failed" "$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" ""
-	for name in root ms-home lv; do
+	ok "and /kept with its snapshot" before kept.mount local-fs.target
+	ok "the other one as well" before 'kept\x2dbefore.mount' local-fs.target
+	local odd='multisnap@vg\x2dodd.service'
+	[ "$stage" = 2 ] || within 10 systemctl is-failed "$odd" > /dev/null
+	is "no unit failed, but of the volume that another system wrote" \
+		"$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" "$([ "$stage" = 2 ] || echo "$odd")"
+	for name in root ms-home lv vg-kept; do
 		is "the unit of $name is active" "$(systemctl is-active "multisnap@$(systemd-escape "$name").service")" active
 	done
 	is "a snapshot that is gone is told, while it is wanted" \
@@ -64,7 +70,24 @@ tests() {
 	is "not even when they change, and nobody says whose they are" "$(links /dev/disk/by-id/virtio-home)$(links /dev/mapper/home-old)" ""
 	is "/home is still mounted" "$(source_of /home)" /dev/mapper/ms-home
 
+	# Logical volumes that are put under.
+	is "/kept is on its own device" "$(source_of /kept) $(dmsetup table vg-kept | cut -d ' ' -f 3)" "/dev/mapper/vg-kept multisnapshot"
+	is "and has what was last" "$(cat /kept/file)" "$([ "$stage" = 1 ] && echo two || echo three)"
+	is "its snapshot is where LVM would have it" "$(dev_of /dev/vg/before)" "$(dev_mounted /kept-before)"
+	is "by the device that it had" "$(source_of /kept-before)" /dev/mapper/vg-before
+	is "with what was there" "$(cat /kept-before/file)" one
+	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c 'was written while')" 0
+
 	if [ "$stage" -eq 1 ]; then
+		echo three > /kept/file
+		is "one that was written by another system stays plain" "$(dmsetup table vg-odd | cut -d ' ' -f 3)" linear
+		is "is not mounted" "$(source_of /odd)" ""
+		is "and has no links" "$(links /dev/mapper/vg-odd)" ""
+		like "its unit says what to do" "$(journalctl -b --no-pager -u "$odd")" \
+			"vg-odd was written without multisnapshot, so 1 snapshot in .*multisnap under /dev/mapper/vg-odd /dev/mapper/vg-odd--msstore --lose-snapshots"
+		ok "which puts it under" multisnap under /dev/mapper/vg-odd /dev/mapper/vg-odd--msstore --lose-snapshots
+		ok "and starts the unit" within 10 systemctl is-active "$odd"
+		ok "then it can be mounted" systemctl start odd.mount
 		ok "a snapshot of the root file system is cut" multisnap snapshot root --name first
 		ok "it is wanted" multisnap enable root first --read-only
 		echo "/dev/mapper/root-1 /root-before ext4 ro,noload 0 0" >> /etc/fstab
@@ -77,15 +100,31 @@ tests() {
 	fi
 }
 tests_later() {
+	# Nobody waits for it.
+	within 60 mountpoint -q /odd
+	is "what was written by another system is mounted again" "$(source_of /odd) $(cat /odd/file)" "/dev/mapper/vg-odd three"
+	local unit='multisnap@vg\x2dodd.service'
+	systemctl stop odd.mount
+	ok "a volume that nobody uses is deactivated" lvchange -q -q -an vg/odd
+	ok "and its unit ends" within 10 is_not_active "$unit"
+	ok "with all that is left it is activated" vgchange -q -q -ay vg
+	ok "and put under again" within 10 systemctl is-active "$unit"
+	is "with nothing lost" "$(dmsetup table vg-odd | cut -d ' ' -f 3) $(journalctl -k -b --no-pager | grep -c 'was written while')" "multisnapshot 0"
+	ok "so it can be mounted" systemctl start odd.mount
 	is "the root's snapshot is mounted, without what came later" "$(source_of /root-before) $(cat /etc/changed; compgen -G '/root-before/etc/change[d]')" "/dev/mapper/root-1 changed"
 }
 
 # Plain devices are used as they are, and nothing of ours is there.
 tests_off() {
-	echo "1..9"
+	echo "1..13"
 	is "the root file system is on its plain device" "$(dev_mounted /)" "$(dev_of /dev/disk/by-id/virtio-root)"
 	is "so is /home" "$(dev_mounted /home)" "$(dev_of /dev/disk/by-id/virtio-home)"
 	is "and /lv" "$(source_of /lv)" /dev/mapper/vg-data
+	for name in kept odd; do
+		within 60 mountpoint -q /$name
+		is "/$name is plain" "$(source_of /$name) $(dmsetup table vg-$name | cut -d ' ' -f 3)" "/dev/mapper/vg-$name linear"
+		ok "and its store was left in good order" multisnap check "/dev/vg/$name-msstore"
+	done
 	is "no origin and no snapshot is there" "$(dmsetup table | grep multisnap)" ""
 	is "no unit was asked for" "$(systemctl list-units --all --no-legend --plain 'multisnap@*')" ""
 	is "no unit failed" "$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" ""
@@ -100,7 +139,7 @@ tests_off() {
 # writes all the time.
 tests_under() {
 	local store=/dev/disk/by-id/virtio-spare writer id
-	echo "1..20"
+	echo "1..22"
 	is "the root file system is on a plain mapped device" "$(source_of /) $(kind)" "/dev/mapper/plain linear"
 	touch /var/tmp/writes
 	write_on &
@@ -127,7 +166,7 @@ tests_under() {
 	is "the root file system is on the same device" "$(source_of /)" /dev/mapper/plain
 	is "which has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
 	id=$(cat /var/tmp/written)
-	ok "what is written all the time goes on" within_10 goes_beyond "$id"
+	ok "what is written all the time goes on" within 10 goes_beyond "$id"
 	rm /var/tmp/writes
 	wait "$writer"
 	is "and has met no error" "$?" 0
@@ -135,6 +174,30 @@ tests_under() {
 	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
 	is "no unit failed" "$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" ""
 	is "and systemd is as it should be" "$(systemctl is-active -- -.mount)" active
+	ok "it is enabled" multisnap enable plain 2 --device plain-old --read-only
+	is "to be put under early" "$(grep -v '^#' /etc/multisnap/plain.conf | tr '\n' ' ')" \
+		"origin = /dev/mapper/plain store = $store under = yes initramfs = root snapshot = 2 read-only device=plain-old "
+	multisnap disable root
+}
+# It was shut down in good order then.
+tests_again() {
+	local kept='multisnap@vg\x2dkept.service'
+	echo "1..11"
+	is "the root file system is on its device" "$(source_of /)" /dev/mapper/plain
+	is "which is under" "$(kind) $(state)" "multisnapshot Active:Live"
+	is "and has what was last" "$(cat /etc/under)" after
+	mount -o ro,noload /dev/mapper/plain-old /mnt
+	is "its snapshot has what was there" "$(cat /mnt/etc/under)" "before 2"
+	umount /mnt
+	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c 'was written while')" 0
+	is "it has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
+	is "its unit is active" "$(systemctl is-active multisnap@plain.service)" active
+	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
+	ok "and cut" multisnap snapshot plain
+	within 10 systemctl is-failed "$kept" > /dev/null
+	is "no unit failed, but of the volume that was written with multisnap=off" \
+		"$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" "$kept"
+	is "which is not mounted" "$(source_of /kept)" ""
 }
 kind() { dmsetup table plain | cut -d ' ' -f 3; }
 state() { dmsetup info -c --noheadings -o suspended,tables_loaded plain; }
@@ -147,33 +210,33 @@ write_on() {
 		sleep 0.1
 	done
 }
+is_not_active() { ! systemctl is-active "$1"; }
 goes_beyond() { [ "$(cat /var/tmp/written)" -gt "$1" ]; }
-within_10() {
-	local end=$((SECONDS + 10))
+# within <seconds> <command>...
+within() {
+	local end=$((SECONDS + $1))
+	shift
 	until "$@"; do
 		[ $SECONDS -lt $end ] || return 1
 		sleep 0.2
 	done
 }
 
-if [ "$stage" = off ] || [ "$stage" = under ]; then
+if [[ $stage = [a-z]* ]]; then
 	rm -f tap-* journal-*
-	case $stage in
-	off) tests_off ;;
-	under) tests_under ;;
-	esac > tap-$stage 2>&1
+	"tests_$stage" > "tap-$stage" 2>&1
 else
-	tests > tap-$stage 2>&1
+	tests > "tap-$stage" 2>&1
 fi
-grep -q '^not ok' tap-* && journalctl -b --no-pager > journal-$stage
+grep -q '^not ok' tap-* && journalctl -b --no-pager > "journal-$stage"
 if [ "$stage" = 1 ]; then
 	systemctl reboot --no-block
 else
 	rc=0
 	! grep -q '^not ok' tap-* || rc=1
 	cat tap-* > tap
-	# Snapshots have no devices at the next start.
-	sed -i '/^.dev.mapper/s/ ext4 / ext4 nofail,/' /etc/fstab
+	# Snapshots have no devices at the next start, and /kept none in the last.
+	sed -i -E '/^.dev.(mapper|vg)\//s/ ext4 / ext4 nofail,/' /etc/fstab
 	tar -cf - tap journal-* 2> /dev/null | dd of=/dev/disk/by-id/virtio-guest-out bs=64k conv=fsync,notrunc status=none
 	say "guest: the payload ended with status $rc"
 	say "guest: end"

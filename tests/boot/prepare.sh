@@ -1,7 +1,7 @@
 #!/bin/bash
 # Sets the system up as somebody would who works on it: in a chroot of its root file system, for
 # which that is "/".
-set -eu
+set -eu -o pipefail
 root=/mnt/root
 mkdir -p $root /dev/disk/by-id
 for name in root root-store home home-store pv; do
@@ -45,6 +45,27 @@ in_root multisnap create /dev/vg/data /dev/vg/store --name lv --low-water 10%
 in_root multisnap enable lv
 mkfs.ext4 -q -L lv /dev/mapper/lv
 in_root multisnap stop lv
+
+# Logical volumes that are put under where they are, in LVM's words: /kept by LVM's names, /odd by label.
+mkdir /mnt/lv
+for name in kept odd; do
+	lvcreate -q -y -n $name -L 16M vg
+	vgmknodes
+	mkfs.ext4 -q -L $name /dev/vg/$name
+	mount /dev/vg/$name /mnt/lv
+	echo one > /mnt/lv/file
+	# LVM has a warning that looks like one of the kernel's.
+	in_root multisnap-lvm lvcreate -s -L 12M -n "$([ $name = kept ] && echo before || echo first)" vg/$name 2>&1 |
+		sed 's/WARNING: //'
+	echo two > /mnt/lv/file
+	umount /mnt/lv
+	in_root multisnap stop vg-$name
+done
+# This one is used by another system, which knows nothing of us.
+lvchange -q -ay vg/odd
+mount /dev/vg/odd /mnt/lv
+echo three > /mnt/lv/file
+umount /mnt/lv
 vgchange -q -an vg
 
 # The root file system, while it runs, by the recipe of boot.rst. Its last two commands are for who
