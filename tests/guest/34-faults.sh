@@ -68,7 +68,10 @@ torture_with() {
 	echo 1 > /sys/block/o/make-it-fail
 	echo 1 > /sys/block/s/make-it-fail
 	(
-		sleep 1
+		# A load may take longer on the debug kernel than there is time between faults.
+		until [ -e /tmp/stop ] || [ "$(dmsetup info -c --noheadings -o suspended torture 2> /dev/null)" = Active ]; do
+			sleep 0.1
+		done
 		while [ ! -e /tmp/stop ]; do
 			echo "$2" > "$debug/$1/probability"
 			sleep "1.$((RANDOM % 10))"
