@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 127
+plan 128
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -292,6 +292,7 @@ umount /mnt/home
 ok "the other one as well" lvm lvremove -f vg/home-msstore
 is "and its origin is plain" "$(state vg-home)" "linear Active:Live"
 ok "its file system is sound" e2fsck -fn /dev/vg/home
+is "no link to a snapshot is left" "$(find /dev/vg -xtype l)" ""
 ok "the group goes" vgremove -qq -f vg
 for pv in a b c; do pvremove -qq /dev/pv$pv; done
 cleanup
