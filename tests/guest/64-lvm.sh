@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 128
+plan 129
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -289,7 +289,8 @@ is "a store that LVM does not make is none" "$rc $(compgen -G "/dev/mapper/*ghos
 like "how it is said" "$(lvm --help)" "lvs .-o .*VG . VG/STORE..*--lose-snapshots"
 is "by each command" "$(lvm lvs --help)" "$(lvm --help)"
 umount /mnt/home
-ok "the other one as well" lvm lvremove -f vg/home-msstore
+ok "one that does not start with the machine any more" multisnap disable vg-home
+ok "is removed as well" lvm lvremove -f vg/home-msstore
 is "and its origin is plain" "$(state vg-home)" "linear Active:Live"
 ok "its file system is sound" e2fsck -fn /dev/vg/home
 is "no link to a snapshot is left" "$(find /dev/vg -xtype l)" ""
