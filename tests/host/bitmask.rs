@@ -4,6 +4,7 @@
 //! an old one with the same bit. And what its metadata costs.
 
 use super::range_model::*;
+use crate::image::drive::preserve;
 use crate::store::{
     Chunk,
     ExceptionStore,
@@ -252,12 +253,10 @@ fn copies_for_one_origin_write() {
 fn overwrite(rig: &mut Rig, order: &[u64]) -> u64 {
     let mut copies = 0;
     for chunk in order {
-        rig.store.reset_query(Chunk(*chunk)).unwrap();
-        while rig.store.query_next_remap().unwrap().is_some() {
-            make_room(rig);
-            let remap = rig.store.add_next_remap().unwrap();
-            rig.store.record(&remap).unwrap();
+        make_room(rig);
+        while preserve(&mut *rig.store, *chunk).unwrap() {
             copies += 1;
+            make_room(rig);
         }
     }
     rig.commit();
