@@ -79,9 +79,10 @@ impl<B: Blocks> Open<B> {
         info.store_sectors = blocks.len().saturating_mul(BLOCK_SECTORS).into();
         format::seal(&mut block, |seed, data| blocks.crc32c(seed, data));
         blocks.write_raw(checkpoint_nr, &block)?;
+        layout.write_super(format::SUPER_COPY_NR, &mut blocks, &mut block)?;
         // Only a complete store gets a superblock.
         blocks.write_dirty()?;
-        layout.write_super(&mut blocks, &mut block)?;
+        layout.write_super(format::SUPER_NR, &mut blocks, &mut block)?;
         blocks.write_dirty()?;
         Self::peek(blocks, false)
     }
@@ -302,7 +303,8 @@ fn read_checkpoint<B: Blocks>(
 }
 
 /// Whether the device may be formatted: block 0 is zero, and the rest of the header is zero or
-/// holds checkpoints of ours. A cut may have torn those, so they are told by their beginnings.
+/// holds checkpoints of ours, or a copy of a superblock. A cut may have torn those, so they are told by
+/// their beginnings.
 pub(crate) fn is_blank<B: Blocks>(blocks: &mut B) -> Result<bool, OpenError> {
     let mut block = KBox::<Block>::zeroed(GFP_KERNEL)?;
     if blocks.len() < format::HEADER_BLOCKS {
@@ -317,7 +319,7 @@ pub(crate) fn is_blank<B: Blocks>(blocks: &mut B) -> Result<bool, OpenError> {
     }
     for nr in 1..format::HEADER_BLOCKS {
         blocks.read_raw(nr, &mut block)?;
-        if !is_zero(&block[..]) && !is_old_checkpoint(&block, nr) {
+        if !is_zero(&block[..]) && !is_left(&block, nr) {
             return Err(OpenError::Foreign);
         }
     }
@@ -328,13 +330,20 @@ fn is_zero(data: &[u8]) -> bool {
     data.iter().all(|b| *b == 0)
 }
 
-fn is_old_checkpoint(block: &Block, nr: u64) -> bool {
+/// Whether a block of the header may be left of a store.
+fn is_left(block: &Block, nr: u64) -> bool {
     let head = format::header(block);
-    let ours = head.kind.get() == Kind::Checkpoint as u32 && head.nr.get() == nr;
-    // A checkpoint is zero behind its first sectors.
-    format::CHECKPOINT_NRS.contains(&nr)
-        && (ours || is_zero(&block[..512]))
-        && is_zero(&block[CHECKPOINT_END..])
+    let is = |kind: Kind| head.kind.get() == kind as u32 && head.nr.get() == nr;
+    match nr {
+        // All that it says is in its first sector.
+        format::SUPER_COPY_NR => is(Kind::Super) && is_zero(&block[512..]),
+        // A checkpoint is zero behind its first sectors.
+        _ => {
+            format::CHECKPOINT_NRS.contains(&nr)
+                && (is(Kind::Checkpoint) || is_zero(&block[..512]))
+                && is_zero(&block[CHECKPOINT_END..])
+        }
+    }
 }
 
 /// End of what a checkpoint uses of its block, in whole sectors.

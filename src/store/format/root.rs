@@ -18,6 +18,10 @@ pub(crate) const CHECKPOINT_NRS: [u64; 2] = [8, 16];
 /// A block of the header that stays zero: written as it is, to see whether the device takes writes.
 pub(crate) const PROBE_NR: u64 = 24;
 
+/// Where a copy of the superblock is, with this number in it: for tools, if what is in front of it was
+/// written over. The module never looks at it.
+pub(crate) const SUPER_COPY_NR: u64 = 28;
+
 /// Blocks of the header, all of which a store must own before it is formatted (128 KiB).
 pub(crate) const HEADER_BLOCKS: u64 = 32;
 

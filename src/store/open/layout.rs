@@ -126,10 +126,15 @@ impl Layout {
         blocks.checked_div(self.chunk_blocks()).unwrap_or(0)
     }
 
-    /// Writes the superblock; what was written before must be durable.
-    pub(super) fn write_super<B: Blocks>(&self, blocks: &mut B, block: &mut Block) -> Result {
+    /// Writes the superblock, or its copy, as block `nr`. What was written before the superblock must be
+    /// durable.
+    pub(super) fn write_super<B: Blocks>(
+        &self,
+        nr: u64,
+        blocks: &mut B,
+        block: &mut Block,
+    ) -> Result {
         block.fill(0);
-        let nr = format::SUPER_NR;
         format::set_header(block, Kind::Super, &self.uuid, nr, 0);
         *format::info_mut::<SuperInfo>(block)? = SuperInfo {
             version: format::VERSION.into(),

@@ -67,7 +67,7 @@ struct Inner {
     len: Option<u64>,
     cache: HashMap<u64, Cached>,
     clean: usize,
-    /// The superblock, if it is to be written last.
+    /// The superblock, if it is to be written last; or what it was, if it is damaged.
     held: Option<Box<Block>>,
     hold: bool,
 }
@@ -87,6 +87,25 @@ impl Cache {
             held: None,
             hold: false,
         })))
+    }
+
+    /// From here on the superblock is what its copy says that it was. `false` if there is no copy.
+    pub(super) fn use_copy(&self) -> bool {
+        let mut inner = self.lock();
+        let nr = format::SUPER_COPY_NR;
+        let Ok(mut block) = inner.load(nr) else {
+            return false;
+        };
+        let head = format::header(&block);
+        let ours = head.kind.get() == format::Kind::Super as u32 && head.nr.get() == nr;
+        if !ours || !format::check_sum(&block, crc32c) {
+            return false;
+        }
+        let uuid = head.uuid;
+        format::set_header(&mut block, format::Kind::Super, &uuid, format::SUPER_NR, 0);
+        format::seal(&mut block, crc32c);
+        inner.held = Some(block);
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

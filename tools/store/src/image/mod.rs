@@ -179,8 +179,9 @@ impl Image {
         if device.blocks() < format::HEADER_BLOCKS {
             return Err(Refusal::TooSmall);
         }
-        let open = peek(device, None)?;
-        let (header, open) = read_header(&mut Cache::new(device.clone(), None), open)?;
+        let mut cache = Cache::new(device.clone(), None);
+        let open = peek(&mut cache)?;
+        let (header, open) = read_header(&mut cache, open)?;
         let store = store::load(open)?;
         Self::whole(header, store)
     }
@@ -198,6 +199,26 @@ impl Image {
         let mut faults = Vec::new();
         let mut len = None;
         let mut why = why.clone();
+        let mut copy = false;
+        let cache = |len, copy: bool| {
+            let cache = Cache::new(device.clone(), len);
+            (!copy || cache.use_copy()).then_some(cache)
+        };
+        if matches!(why, Refusal::Damaged(_, format::SUPER_NR)) {
+            let mut cache = cache(None, true).ok_or(why)?;
+            copy = true;
+            let block = format::SUPER_NR;
+            faults.push(Fault::Load {
+                what: "superblock",
+                block,
+            });
+            why = match peek(&mut cache) {
+                // It is good otherwise.
+                Ok(_) => Refusal::Damaged("superblock".into(), block),
+                Err(other) => other,
+            };
+        }
+        let cache = |len| cache(len, copy).ok_or(Refusal::Io);
         // The first part of it that is missing need not be the last.
         while let Refusal::CutShort { store, device: now } = why {
             let blocks = store / (BLOCK_SIZE as u64 / 512);
@@ -207,17 +228,18 @@ impl Image {
                 return Err(why);
             }
             len = Some(blocks);
-            faults = vec![Fault::CutShort {
+            faults.retain(|fault| !matches!(fault, Fault::CutShort { .. }));
+            faults.push(Fault::CutShort {
                 store,
                 device: have,
-            }];
-            match peek(device, len) {
+            });
+            match peek(&mut cache(len)?) {
                 Ok(_) => break,
                 Err(other) => why = other,
             }
         }
-        let again = || peek(device, len);
-        let (header, open) = read_header(&mut Cache::new(device.clone(), len), again()?)?;
+        let again = || peek(&mut cache(len)?);
+        let (header, open) = read_header(&mut cache(len)?, again()?)?;
         match store::load(open) {
             Ok(store) => return Ok((Self::whole(header, store)?, faults)),
             Err(OpenError::Damaged(what, block)) => faults.push(Fault::Load { what, block }),
@@ -339,10 +361,9 @@ impl Image {
     }
 }
 
-/// Reads superblock and checkpoint of a device that is said to have `len` blocks.
-fn peek(device: &Arc<dyn Device>, len: Option<u64>) -> Result<Open<Cache>, Refusal> {
-    let mut cache = Cache::new(device.clone(), len);
-    Open::peek(cache.clone(), true).map_err(|e| refusal(&mut cache, e))
+/// Reads superblock and checkpoint.
+fn peek(cache: &mut Cache) -> Result<Open<Cache>, Refusal> {
+    Open::peek(cache.clone(), true).map_err(|e| refusal(cache, e))
 }
 
 /// What an error of opening means: where the superblock is gone, its checkpoints may still tell that
