@@ -16,7 +16,7 @@ use super::{
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
-    device::{BlockDev, Mode, TableDevice},
+    device::{BlockDev, DevT, Mode, TableDevice},
     target::{
         Args,
         EachDevice,
@@ -126,6 +126,14 @@ impl OriginTarget {
                 EINVAL,
                 "the logical block of store {s} ({sb} bytes) is larger than that of origin {o} \
                  ({ob} bytes)"
+            ));
+        }
+        if u64::from(sb) > BLOCK_SECTORS << 9 {
+            return Err(refuse!(
+                name,
+                EINVAL,
+                "the logical block of store {s} ({sb} bytes) is larger than a block of metadata \
+                 (4096 bytes)"
             ));
         }
         let chunk = args.chunk_sectors;
@@ -267,11 +275,23 @@ impl OriginTarget {
         Ok((open, differing))
     }
 
-    /// Opens the store for good.
+    /// Opens the store for good. If the origin was written without us, nobody knows what it still
+    /// holds for its snapshots: that they have lost it is durable then.
     // Not inlined, like `Engine::start`: their frames are large and must not add up.
     #[inline(never)]
-    fn load_store(&self, store_dev: &BlockDev, origin: &BlockDev) -> Result<(Loaded, usize)> {
-        let (open, differing) = self.open_store(store_dev, origin)?;
+    fn load_store(
+        &self,
+        store_dev: &BlockDev,
+        origin: &BlockDev,
+    ) -> Result<(Loaded, Option<Written>)> {
+        let (mut open, differing) = self.open_store(store_dev, origin)?;
+        let written = match differing {
+            0 => self.args.origin_written.then_some(Written::Said),
+            differing => Some(Written::Differs(differing)),
+        };
+        if written.is_some() {
+            open.lose_all();
+        }
         let writer = open.blocks().below().writer();
         let mode = if open.is_read_only() {
             EngineMode::Ro
@@ -294,15 +314,18 @@ impl OriginTarget {
             writer,
             mode,
         };
-        Ok((loaded, differing))
+        Ok((loaded, written))
     }
 
     /// Opens the store for good and starts the worker.
     fn start(&self) -> Result<Arc<Engine>> {
         let origin = Self::open_device(&self.name, "origin", &self.origin, self.mode)?;
         let store_dev = Self::open_device(&self.name, "store", &self.store, self.mode)?;
-        let (loaded, differing) = self.load_store(&store_dev, &origin)?;
-        let engine = Engine::start(Parts {
+        let (loaded, written) = self.load_store(&store_dev, &origin)?;
+        if let Some(how) = written.filter(|_| loaded.store.live_ids() != 0) {
+            self.say_lost(origin.dev(), how);
+        }
+        Engine::start(Parts {
             owner: Arc::clone(&self.user),
             origin,
             store_dev,
@@ -310,36 +333,10 @@ impl OriginTarget {
             args: self.args,
             name: self.name,
             handle: self.handle.clone(),
-        })?;
-        let written = match differing {
-            0 => self.args.origin_written.then_some(Written::Said),
-            differing => Some(Written::Differs(differing)),
-        };
-        if let Some(how) = written.filter(|_| engine.shared.live_ids() != 0) {
-            if let Err(e) = self.lose_all(&engine, how) {
-                engine.stop();
-                return Err(e);
-            }
-        }
-        Ok(engine)
+        })
     }
 
-    /// The origin was written without us: nobody knows what it still holds for its snapshots.
-    fn lose_all(&self, engine: &Engine, how: Written) -> Result {
-        let origin = engine.shared.origin.dev();
-        if engine.shared.read_only {
-            engine.with_store(|store| store.record_all_lost())?;
-        } else {
-            engine.control(Control::LoseAll).map_err(|e| {
-                let errno = e.to_errno();
-                let store = engine.shared.store.dev();
-                refuse!(
-                    self.name,
-                    e,
-                    "store {store} cannot be written: error {errno}"
-                )
-            })?;
-        }
+    fn say_lost(&self, origin: DevT, how: Written) {
         say!(
             pr_warn,
             "{}: origin {origin} was written while it was not under multisnapshot ({how}): its \
@@ -347,7 +344,6 @@ impl OriginTarget {
             self.name
         );
         self.handle.event();
-        Ok(())
     }
 
     /// Binds the engine to this table; starts it if there is none.

@@ -81,6 +81,7 @@ impl<B: Blocks> Base<B> {
             layout,
             checkpoint,
             read_only,
+            ..
         } = open;
         let head = format::header(&checkpoint);
         let (nr, epoch) = (head.nr.get(), head.epoch.get());
@@ -439,6 +440,13 @@ impl<B: Blocks> Base<B> {
         self.store_sectors = store_sectors;
         let chunks = self.layout.data_chunks(store_sectors);
         self.data.grow(chunks, self.layout.chunk_blocks());
+    }
+
+    /// At a load: the checkpoint that ends it says that all snapshots have lost what the origin still
+    /// held for them.
+    pub(in crate::store) fn lose_all(&mut self) {
+        let newest = self.snaps.newest().map_or(0, |id| id.0);
+        self.lost_to = self.lost_to.max(newest);
     }
 
     pub(super) fn record_all_lost(&mut self) -> Result {

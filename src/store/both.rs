@@ -250,11 +250,12 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         let base = &self.base;
         let sectors = base.layout.chunk_sectors;
         let needing = base.snaps.first_needing(chunk, sectors);
-        let from = match (needing, base.lost_to.checked_add(1)) {
-            (Some(id), Some(not_lost)) if base.lost_to != 0 => Some(id.0.max(not_lost)),
-            (Some(id), _) => Some(id.0),
-            (None, _) => None,
-        };
+        // The last number that an id can have may have lost it, too.
+        let not_lost = base.lost_to.checked_add(1);
+        let from = needing.zip(not_lost).map(|(id, from)| match base.lost_to {
+            0 => id.0,
+            _ => id.0.max(from),
+        });
         self.query = Some(Query {
             chunk,
             from,

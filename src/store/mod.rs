@@ -142,12 +142,6 @@ pub(crate) trait ExceptionStore: Send {
     /// Whether `who` must wait for a copy of the same chunk that is made for `ids`.
     fn check_conflict(&self, ids: Descriptor, who: Who) -> bool;
 
-    /// Whether two planned remaps of one chunk and of one source with neighbouring destinations…
-    /// are `next` directly behind `prev`, so that one copy can serve both.
-    fn follows(&self, prev: &Remap, next: &Remap) -> bool {
-        next.chunk.0 == prev.chunk.0 + 1 && next.dest.0 == prev.dest.0 + 1
-    }
-
     /// Whether the batch being collected, and the log behind it, have room for `n` more calls of
     /// [`record`](Self::record) or the like. What was recorded after a "yes" can be sealed without
     /// a checkpoint, so that a checkpoint, which needs an empty batch, never waits for itself.
@@ -201,8 +195,8 @@ pub(crate) trait ExceptionStore: Send {
     /// what was in that batch, and in the one being collected.
     fn sealed(&mut self, write: LogWrite, result: Result);
 
-    /// Whether a checkpoint should start (half of the log used, metadata blocks short, or a
-    /// failed log write).
+    /// Whether a checkpoint should start (half of the log used, many blocks changed, metadata blocks
+    /// short, or a failed log write).
     fn checkpoint_wanted(&self) -> bool;
 
     /// Freezes the tree as it is. Only while no record waits unsealed (`EBUSY`; after a failed

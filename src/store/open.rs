@@ -41,7 +41,13 @@ pub(crate) struct Open<B> {
     /// The newest checkpoint.
     pub(super) checkpoint: KBox<Block>,
     pub(super) read_only: bool,
+    /// All snapshots have lost what the origin still held for them.
+    pub(super) lost: bool,
 }
+
+/// By what a checkpoint is newer than another: its epoch, whether it is a last word of that epoch, and
+/// of two last words the one that says more.
+type Age = (u64, bool, u64, bool);
 
 impl<B: Blocks> Open<B> {
     /// Opens the store on `blocks`, or formats it with `params` if it is empty.
@@ -115,6 +121,7 @@ impl<B: Blocks> Open<B> {
             layout,
             checkpoint: block,
             read_only,
+            lost: false,
         };
         open.check_checkpoint()?;
         Ok(open)
@@ -264,6 +271,7 @@ impl<B: Blocks> Open<B> {
             layout: self.layout,
             checkpoint: self.checkpoint,
             read_only: self.read_only,
+            lost: self.lost,
         }
     }
 
@@ -272,20 +280,25 @@ impl<B: Blocks> Open<B> {
         &self.blocks
     }
 
+    /// The origin was written without us: what it still held for the snapshots is lost. The load makes
+    /// that durable together with the end of what told of it, the clean mark.
+    pub(crate) fn lose_all(&mut self) {
+        self.lost = true;
+    }
+
     /// Gives the device back.
     pub(crate) fn into_blocks(self) -> B {
         self.blocks
     }
 }
 
-/// Reads checkpoint slot `slot` and returns by what it is newer than another: its epoch, and
-/// whether it is the last word of that epoch. `None` if there is no checkpoint of this store.
+/// Reads checkpoint slot `slot`. `None` if there is no checkpoint of this store.
 fn read_checkpoint<B: Blocks>(
     blocks: &mut B,
     layout: &Layout,
     slot: usize,
     block: &mut Block,
-) -> Result<Option<(u64, bool)>, OpenError> {
+) -> Result<Option<Age>, OpenError> {
     let nr = format::CHECKPOINT_NRS[slot & 1];
     blocks.read_raw(nr, block)?;
     let expect = Expect {
@@ -298,8 +311,14 @@ fn read_checkpoint<B: Blocks>(
     let good = format::check_sum(block, |seed, data| blocks.crc32c(seed, data))
         && format::check_header(block, &expect).is_ok()
         && epoch != 0;
-    let flags = format::info::<CheckpointInfo>(block)?.flags.get();
-    Ok(good.then_some((epoch, flags & format::CHECKPOINT_LAST_WORD != 0)))
+    let info = format::info::<CheckpointInfo>(block)?;
+    let has = |flag| info.flags.get() & flag != 0;
+    Ok(good.then_some((
+        epoch,
+        has(format::CHECKPOINT_LAST_WORD),
+        info.lost_to.get(),
+        has(format::CHECKPOINT_NEEDS_CHECK),
+    )))
 }
 
 /// Whether the device may be formatted: block 0 is zero, and the rest of the header is zero or

@@ -4,7 +4,9 @@
 
 use super::range_check::*;
 use super::range_model::*;
-use crate::store::{load, Chunk, ExceptionStore, Identity, Open, SnapId, StoreType, Writeable};
+use crate::store::{
+    load, Chunk, ExceptionStore, Found, Identity, Open, SnapId, StoreType, Value, Writeable,
+};
 use kernel::prelude::{EAGAIN, EINVAL, ENOENT, ENOSPC};
 use proptest::prelude::*;
 use std::vec::Vec as StdVec;
@@ -336,6 +338,13 @@ fn an_id_of_choice_is_at_least_the_next() {
     assert!(store.next_id(None).is_err());
     let name = store.snapshot(SnapId::top(5)).unwrap().unwrap().name;
     assert_eq!(&name[..5], b"five\0");
+    // What all have lost the last one has lost, too.
+    store.record_all_lost().unwrap();
+    for id in [SnapId::top(1), last] {
+        assert_eq!(store.find(Chunk(1), id), Ok(Found::Private(Value::Lost)));
+    }
+    store.reset_query(Chunk(1)).unwrap();
+    assert_eq!(store.query_next_remap(), Ok(None));
 }
 
 /// What recording costs when nothing is in its way: no more than a few lookups each.

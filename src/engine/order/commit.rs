@@ -107,7 +107,7 @@ impl<W: World> Machine<W> {
         if self.checkpoint_out {
             return;
         }
-        let closing = matches!(self.control, Some(Control::Close { .. })) && self.is_quiet();
+        let closing = self.is_closing(world);
         if self.mode == Mode::Ro {
             if closing {
                 self.control = None;
@@ -150,6 +150,20 @@ impl<W: World> Machine<W> {
                 }
             }
         }
+    }
+
+    /// Whether the store is to be closed, and nobody needs it any more. Whoever loads it next knows
+    /// nothing of bios of snapshots that are under way on origin and store.
+    pub(super) fn is_closing(&mut self, world: &mut W) -> bool {
+        if !matches!(self.control, Some(Control::Close { .. })) || !self.is_quiet() {
+            return false;
+        }
+        let kinds = [Users::OriginReads, Users::StoreChunks];
+        let since = *self
+            .leaving
+            .get_or_insert_with(|| kinds.map(|users| world.ask(users)));
+        let mut both = kinds.into_iter().zip(since);
+        both.all(|(users, since)| world.passed(users, since))
     }
 
     /// Whether nothing is under way.

@@ -197,6 +197,10 @@ impl<W: World> Machine<W> {
             Ok(()) => {
                 self.collecting.busy = true;
                 self.sweeping = true;
+                if !told {
+                    // Nobody knew that it goes: it may have been opened meanwhile.
+                    world.forget_all();
+                }
                 world.gone(id);
             }
             Err(e) if e == EAGAIN || e == ENOMEM => {
@@ -217,10 +221,12 @@ impl<W: World> Machine<W> {
         }
     }
 
-    /// Deletes a snapshot that was made after all, though its making was said to have failed.
+    /// Deletes a snapshot that was made after all, though its making was said to have failed; or
+    /// whose deletion is in the batch, though that was said to have failed.
     pub(super) fn withdraw_orphan(&mut self, world: &mut W) {
         let Some(id) = self.orphan else { return };
-        if self.mode == Mode::Fail || self.forgetting.is_some() || self.is_withdrawing() {
+        let held = self.forget_held || self.is_withdrawing();
+        if self.mode == Mode::Fail || self.forgetting.is_some() || held {
             return;
         }
         let result = match self.store.has_room(1) {
@@ -238,9 +244,11 @@ impl<W: World> Machine<W> {
                 self.checkpoint_forced |= e == EAGAIN;
                 world.later(Timer::Retry, NO_MEMORY_MS);
             }
+            // Tried again later.
             Err(e) if e != ENOENT => {
-                self.orphan = None;
                 self.store_error(world, e);
+                self.forget_held = true;
+                self.rest(world);
             }
             _ => {
                 self.collecting.orphan = Some(id);

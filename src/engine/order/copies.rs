@@ -174,24 +174,15 @@ impl<W: World> Machine<W> {
                     if let Some(remap) = remap {
                         self.store.give_back(remap);
                     }
-                    self.counts.meta_errors += 1;
+                    error = Some(e);
+                    self.unread_record(world, n, lose, &mut again);
+                }
+                // What could not be read is not worth all that there is.
+                (Err(e), None) if e == ENOSPC && self.preserve_on_error => {
+                    self.set_mode(world, Mode::Full, e);
                     error = Some(e);
                     if let Some(slot) = self.slots.get(n) {
                         slot.dropped = true;
-                    }
-                    if again.is_some() {
-                        continue;
-                    }
-                    let retried = self.retries_record(world, n);
-                    again = Some(retried);
-                    if retried || !lose {
-                        continue;
-                    }
-                    match self.lose_all(world) {
-                        Ok(()) => (),
-                        // The writes come back for it.
-                        Err(e) if e == EAGAIN || e == ENOMEM => again = Some(true),
-                        Err(e) => self.fail(world, e, false),
                     }
                 }
                 (Err(e), Some(remap)) => {
@@ -218,6 +209,9 @@ impl<W: World> Machine<W> {
                             world.later(Timer::Retry, NO_MEMORY_MS);
                             return false;
                         }
+                        Err(e) if self.is_unread(e) => {
+                            self.unread_record(world, n, lose, &mut again);
+                        }
                         Err(e) => self.fail(world, e, false),
                     }
                 }
@@ -242,12 +236,35 @@ impl<W: World> Machine<W> {
         true
     }
 
+    /// A record of slot `n` cannot be made, since metadata cannot be read. `again` says what became of
+    /// an earlier one of the slot: whether the writes that wait are tried again later.
+    fn unread_record(&mut self, world: &mut W, n: usize, lose: bool, again: &mut Option<bool>) {
+        self.counts.meta_errors += 1;
+        if let Some(slot) = self.slots.get(n) {
+            slot.dropped = true;
+        }
+        if again.is_some() {
+            return;
+        }
+        let retried = self.retries_record(world, n);
+        *again = Some(retried);
+        if retried || !lose {
+            return;
+        }
+        match self.lose_all(world) {
+            Ok(()) => (),
+            // The writes come back for it.
+            Err(e) if e == EAGAIN || e == ENOMEM => *again = Some(true),
+            Err(e) => self.fail(world, e, false),
+        }
+    }
+
     /// Records that `ids` have lost `chunk`; when there is no more room for such records, that
-    /// all have lost what they do not have a record for.
+    /// all have lost what they do not have a record for, if that may be.
     pub(super) fn lose(&mut self, world: &mut W, chunk: Chunk, ids: Descriptor) -> Result {
         match self.store.record_lost(chunk, ids) {
             Ok(()) => self.note_record(world, chunk),
-            Err(e) if e == ENOSPC => return self.lose_all(world),
+            Err(e) if e == ENOSPC && !self.preserve_on_error => return self.lose_all(world),
             Err(e) => return Err(e),
         }
         self.counts.lost += 1;

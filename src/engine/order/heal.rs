@@ -11,7 +11,7 @@
 //! copies (unless that is to be refused), and the loss is written down as soon as a write
 //! succeeds. As long as no origin write comes, nothing is lost.
 
-use super::{Control, Fifo, Machine, Mode, Op, Timer, Users, World};
+use super::{Fifo, Machine, Mode, Op, Timer, Users, World};
 use kernel::prelude::*;
 
 /// Milliseconds between attempts.
@@ -28,8 +28,8 @@ enum Attempt {
     Probe,
     /// The checkpoint that heals.
     Checkpoint,
-    /// The last word.
-    LastWord,
+    /// The last word, and whether it says that all is lost.
+    LastWord(bool),
 }
 
 /// What is known of a store that has failed. Meaningless in other modes, but for `exposed`.
@@ -166,8 +166,7 @@ impl<W: World> Machine<W> {
                 self.heal.attempt = Attempt::Idle;
             }
         }
-        let closing = matches!(self.control, Some(Control::Close { .. })) && self.is_quiet();
-        if closing && self.heal.attempt == Attempt::Idle {
+        if self.is_closing(world) && self.heal.attempt == Attempt::Idle {
             if !core::mem::replace(&mut self.heal.closing, true) {
                 self.heal.attempt = Attempt::Due;
                 self.look_again = true;
@@ -234,7 +233,7 @@ impl<W: World> Machine<W> {
         match self.store.give_up(loss) {
             Ok(write) => {
                 self.checkpoint_out = true;
-                self.heal.attempt = Attempt::LastWord;
+                self.heal.attempt = Attempt::LastWord(loss);
                 world.write_last_word(write);
             }
             Err(_) => self.end_attempt(world, false),
@@ -255,15 +254,18 @@ impl<W: World> Machine<W> {
                 self.heal.curable = false;
                 self.heal.attempt = Attempt::Due;
             }
-            Attempt::LastWord => {
-                self.heal.said = result.is_ok();
-                if self.heal.said && self.says_loss() {
+            Attempt::LastWord(loss) => {
+                let good = result.is_ok();
+                if good && loss {
                     self.heal.exposed = false;
                     self.heal.loss_said = true;
                     self.counts.lost += 1;
                     world.all_lost();
                 }
-                self.end_attempt(world, result.is_ok());
+                // The policy may have changed since it was sent: then there is another one to say.
+                self.heal.said = good && (loss || !self.says_loss());
+                self.end_attempt(world, good);
+                self.heal.open &= self.heal.said || !good;
             }
             _ => return false,
         }
@@ -280,14 +282,18 @@ impl<W: World> Machine<W> {
         self.settling.wait_all(self.fail_reads);
         self.unsharing.wait_all(world.ask(Users::StoreChunks));
         self.retry.append(&mut self.heal.waiting);
-        if let Some(id) = self.lapsed.take() {
-            self.forgetting = Some((id, false));
-        }
-        if self.store.has_unsealed() {
+        let in_batch = self.store.has_unsealed();
+        if in_batch {
             // What is in the batch still is not durable, and nobody knows any more what it is.
             self.collecting.recorded.note_all();
             self.collecting.unshared.note_all();
             self.collecting.busy = true;
+        }
+        // So may be the record of a deletion: it is in force when that is out.
+        match self.lapsed.take() {
+            Some(id) if in_batch => self.orphan = Some(id),
+            Some(id) => self.forgetting = Some((id, false)),
+            None => (),
         }
         if self.heal.exposed {
             self.counts.lost += 1;

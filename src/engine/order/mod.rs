@@ -96,6 +96,8 @@ pub(crate) struct Machine<W: World> {
     /// Freed chunks up to this mark wait for the users of store chunks of that time.
     freed: Option<(u64, Ticket)>,
     control: Option<Control>,
+    /// The store is to be closed: users of origin and store from before that are waited for.
+    leaving: Option<[Ticket; 2]>,
     control_id: Option<SnapId>,
     /// The id whose deletion is on its way to the log.
     deleting: Option<SnapId>,
@@ -105,7 +107,8 @@ pub(crate) struct Machine<W: World> {
     forget_held: bool,
     /// The one whose deletion is in doubt.
     lapsed: Option<SnapId>,
-    /// The one whose making is in doubt, and was reported to have failed.
+    /// The one that goes though somebody was told that it does not: its making failed, or its deletion,
+    /// whose record is in the batch.
     orphan: Option<SnapId>,
     /// The command on its way to the log is a [`Control::LoseAll`].
     parting: bool,
@@ -163,6 +166,7 @@ impl<W: World> Machine<W> {
             unsharing: Settling::new()?,
             freed: None,
             control: None,
+            leaving: None,
             control_id: None,
             deleting: None,
             forgetting: None,

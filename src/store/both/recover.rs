@@ -20,9 +20,18 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
     // It is in its box before the log is replayed: the deepest calls of a load come then, and they
     // must not have whole stores above them on the stack.
     pub(in crate::store) fn recover(open: Open<B>) -> Result<KBox<Self>, OpenError> {
-        let log_start = open.layout.log_start;
+        let (log_start, lost) = (open.layout.log_start, open.lost);
         let mut store = Self::at_checkpoint(open)?;
         store.replay_log(log_start)?;
+        let Self {
+            base, exceptions, ..
+        } = &mut *store;
+        if lost {
+            base.lose_all();
+        }
+        if !base.read_only {
+            base.restart(exceptions.root())?;
+        }
         Ok(store)
     }
 
@@ -48,12 +57,7 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
             self.base.log.put_commit(commit);
             result.map_err(|e| damaged(e, "log", log_start))?;
         }
-        self.base.end_replay()?;
-        if !self.base.read_only {
-            let root = self.exceptions.root();
-            self.base.restart(root)?;
-        }
-        Ok(())
+        self.base.end_replay()
     }
 
     /// As [`recover`](Self::recover), read-only and with as much of the log as can be applied; the

@@ -488,3 +488,47 @@ fn a_record_that_is_never_made_is_a_loss() {
         assert!(!b.desk.modes.contains(&Mode::Fail));
     }
 }
+
+#[test]
+fn what_cannot_be_read_nor_noted_costs_no_more_than_the_write() {
+    let mut b = with_policy(true);
+    let n = b.write(1);
+    b.faults.add("record_lost", ENOSPC);
+    b.end_copy(Copied::ReadError);
+    assert_eq!(b.at(n), At::Done(Err(ENOSPC)));
+    assert_eq!((b.desk.losses, b.machine.mode()), (0, Mode::Full));
+    b.finish();
+    let read = b.read(snap(1), 1);
+    assert_eq!(b.at(read), At::Origin);
+}
+
+#[test]
+fn a_loss_that_cannot_be_noted_for_a_while_is_noted_later() {
+    let mut b = with_policy(false);
+    let n = b.write(1);
+    b.faults.add("record", ENOSPC);
+    b.faults.add("record_lost", EIO);
+    b.end_copy(Copied::Good);
+    assert_eq!(b.at(n), At::Machine);
+    b.finish();
+    assert!(b.is_good(n));
+    assert!(!b.desk.modes.contains(&Mode::Fail));
+}
+
+#[test]
+fn a_store_is_closed_when_nobody_uses_it_or_the_origin_any_more() {
+    let mut b = with_policy(true);
+    b.write_whole(snap(1), 2);
+    b.finish();
+    let (origin, store) = (b.read(snap(1), 1), b.read(snap(1), 2));
+    assert_eq!(b.at(origin), At::Origin);
+    assert!(matches!(b.at(store), At::Store(_)));
+    b.desk.control.clear();
+    b.close();
+    assert!(b.desk.checkpoint.is_none());
+    b.end_bio(origin);
+    assert!(b.desk.checkpoint.is_none());
+    b.end_bio(store);
+    b.end_checkpoint(Ok(()));
+    assert_eq!(b.desk.control, [Ok(None)]);
+}

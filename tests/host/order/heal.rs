@@ -128,3 +128,60 @@ fn a_create_that_failed_does_not_stay() {
     b.create(1);
     assert_eq!(b.machine.store().live_ids(), 2);
 }
+
+#[test]
+fn a_deletion_in_the_batch_is_in_force_when_that_is_out() {
+    let mut b = bench(1);
+    b.write_whole(snap(1), 9);
+    b.end_overwrite(Ok(()));
+    b.faults.add("add_next_remap", EAGAIN);
+    let n = b.write(5);
+    assert!(b.desk.log.is_some() && b.desk.checkpoint.is_some());
+    b.control(Control::Delete { id: SnapId::top(1) });
+    b.end_log(Err(EIO));
+    b.end_checkpoint(Ok(()));
+    b.end_probe(Ok(()));
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+    assert!(b.desk.gone.is_empty(), "its record is in the batch");
+    assert!(b.machine.store().is_live(SnapId::top(1)));
+    b.finish();
+    assert!(b.is_good(n));
+    assert_eq!(b.desk.gone, [SnapId::top(1)]);
+    assert!(!b.machine.store().is_live(SnapId::top(1)));
+}
+
+#[test]
+fn what_a_last_word_says_is_what_counts() {
+    let mut b = bench(1);
+    b.control(Control::Checkpoint);
+    b.machine.store().set_needs_check();
+    b.end_checkpoint(Err(EIO));
+    b.end_probe(Ok(()));
+    assert!(b.desk.last_word.is_some());
+    // Nothing is lost under the policy of then, and the other one has it lost.
+    b.machine.set_preserve_on_error(false);
+    b.end_last_word(Ok(()));
+    assert_eq!(b.desk.losses, 0);
+    let n = b.write(1);
+    assert_eq!(b.at(n), At::Machine);
+    b.end_probe(Ok(()));
+    b.end_last_word(Ok(()));
+    assert_eq!((b.at(n), b.desk.losses), (At::Origin, 1));
+}
+
+#[test]
+fn a_create_that_failed_is_withdrawn_though_that_fails_once() {
+    let mut b = bench(1);
+    b.control(Control::Create {
+        parent: None,
+        id: None,
+        created: 1,
+        name: [0; NAME_LEN],
+    });
+    b.end_log(Err(EIO));
+    b.faults.add("delete", EIO);
+    b.finish();
+    assert_eq!(b.desk.gone, [SnapId::top(2)]);
+    assert_eq!(b.machine.store().live_ids(), 1);
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+}

@@ -367,10 +367,12 @@ impl ExceptionStore for ModelStore {
     }
 
     fn needs_check(&self) -> bool {
-        false
+        self.damaged
     }
 
-    fn set_needs_check(&mut self) {}
+    fn set_needs_check(&mut self) {
+        self.damaged = true;
+    }
 
     fn set_cache(&mut self, _threshold: u32, _limit: u32) -> Result {
         Ok(())

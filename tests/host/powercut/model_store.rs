@@ -188,6 +188,8 @@ pub(crate) struct ModelStore {
     pub(super) poisoned: bool,
     /// What shall go wrong.
     pub(crate) faults: Faults,
+    /// Damage was seen. It is not kept.
+    pub(super) damaged: bool,
 }
 
 impl ModelStore {
@@ -268,6 +270,7 @@ impl ModelStore {
             doubt_end: 0,
             poisoned: false,
             faults: Faults::default(),
+            damaged: false,
         })
     }
 
