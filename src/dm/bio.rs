@@ -22,7 +22,10 @@ use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
     ops::Deref,
-    ptr::NonNull, //
+    ptr::{
+        null_mut,
+        NonNull, //
+    }, //
 };
 use kernel::{
     ffi::c_int,
@@ -277,7 +280,7 @@ impl<D: BioData> Bio<D> {
         let this = ManuallyDrop::new(self);
         // SAFETY: The bio was ours and is complete; from here on it is the block layer's, and
         // returns through `end_io`. `this` is not dropped.
-        unsafe { ffi::submit_bio_noacct(this.bio.as_ptr()) };
+        unsafe { ffi::dm_submit_bio_remap(this.bio.as_ptr(), null_mut()) };
         Ok(())
     }
 

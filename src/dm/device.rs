@@ -119,15 +119,26 @@ impl Devices {
         mode: Mode,
     ) -> Result<TableDevice> {
         let index = self.len;
-        let (Some(dev_slot), Some(bdev_slot)) = (self.dev.get_mut(index), self.bdev.get_mut(index))
-        else {
+        if index >= MAX_DEVICES {
             return Err(E2BIG);
-        };
+        }
         let mut dev = null_mut();
         // SAFETY: By the function's contract `ti` is in its constructor.
         to_result(unsafe { ffi::ms_get_device(ti, path.as_char_ptr(), mode.writes(), &mut dev) })?;
         // SAFETY: `dev` was just got, and its device is open.
         let bdev = unsafe { ffi::ms_dm_dev_bdev(dev) };
+        // Asked for more than before, dm has another object for the same device, and the earlier one
+        // is gone.
+        for (old, held) in self.dev.iter_mut().zip(&self.bdev).take(index) {
+            if *held == bdev {
+                *old = dev;
+            }
+        }
+        let (Some(dev_slot), Some(bdev_slot)) = (self.dev.get_mut(index), self.bdev.get_mut(index))
+        else {
+            // Was compared above.
+            return Err(E2BIG);
+        };
         // INVARIANT: One more reference.
         *dev_slot = dev;
         *bdev_slot = bdev;
@@ -271,7 +282,7 @@ impl BlockDev {
         unsafe { ffi::ms_bdev_read_only(self.as_raw()) }
     }
 
-    /// Makes all writes that have ended durable. Sleeps; allocates a bio.
+    /// Makes all writes that have ended durable. Sleeps.
     pub(crate) fn flush(&self) -> Result {
         // SAFETY: The device is open.
         to_result(unsafe { ffi::blkdev_issue_flush(self.as_raw()) })

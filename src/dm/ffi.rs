@@ -217,7 +217,7 @@ extern "C" {
     pub(super) fn dm_put_device(ti: *mut TargetInstance, dev: *mut DmDev);
     pub(super) fn dm_suspended(ti: *mut TargetInstance) -> c_int;
     pub(super) fn dm_per_bio_data(bio: *mut Bio, size: usize) -> *mut c_void;
-    pub(super) fn submit_bio_noacct(bio: *mut Bio);
+    pub(super) fn dm_submit_bio_remap(clone: *mut Bio, other: *mut Bio);
     pub(super) fn errno_to_blk_status(errno: c_int) -> u8;
     pub(super) fn bdev_fput(file: *mut File);
     pub(super) fn blkdev_issue_flush(bdev: *mut BlockDevice) -> c_int;

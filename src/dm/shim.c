@@ -6,6 +6,7 @@
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/cred.h>
 #include <linux/device-mapper.h>
 #include <linux/dm-bufio.h>
 #include <linux/dm-io.h>
@@ -18,6 +19,10 @@
 #include <linux/workqueue.h>
 
 #include "shim.h"
+
+#if IS_ENABLED(CONFIG_CFI)
+#error "the callbacks of this module have types that kCFI does not take"
+#endif
 
 static_assert(MS_MAP_SUBMITTED == DM_MAPIO_SUBMITTED);
 static_assert(MS_MAP_REMAPPED == DM_MAPIO_REMAPPED);
@@ -103,10 +108,10 @@ void ms_target_setup(struct dm_target *ti, const struct ms_target_opts *opts,
 	ti->discards_supported = opts->discards_supported;
 	ti->limit_swap_bios = opts->limit_swap_bios;
 	/*
-	 * The worker sends bios: without this they would be charged to its
-	 * cgroup instead of their own.
+	 * The worker sends bios, by dm_submit_bio_remap(): it has each charged
+	 * to the cgroup of whoever sent it.
 	 */
-	ti->needs_bio_set_dev = true;
+	ti->accounts_remapped_io = true;
 	ti->per_io_data_size = per_bio_size;
 	ti->private = private;
 }
@@ -306,9 +311,14 @@ void ms_bio_set_next(struct bio *bio, struct bio *next)
 
 struct file *ms_bdev_open(u32 dev, bool write)
 {
-	return bdev_file_open_by_dev(dev,
-			BLK_OPEN_READ | (write ? BLK_OPEN_WRITE : 0),
-			NULL, NULL);
+	struct file *file;
+
+	/* It outlives whoever has loaded or resumed a table, and keeps his. */
+	scoped_with_kernel_creds()
+		file = bdev_file_open_by_dev(dev,
+				BLK_OPEN_READ | (write ? BLK_OPEN_WRITE : 0),
+				NULL, NULL);
+	return file;
 }
 
 struct block_device *ms_bdev_of(struct file *file)

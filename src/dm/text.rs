@@ -56,6 +56,47 @@ impl<'a> Args<'a> {
     }
 }
 
+/// A copy of the words of a message: the kernel has them where the answer is written to.
+pub(super) struct Words {
+    text: KVec<u8>,
+    argv: KVec<*mut c_char>,
+}
+
+impl Words {
+    /// Copies what dm passes to a message function. `ENOMEM`, and no other error.
+    ///
+    /// # Safety
+    ///
+    /// `argv` points to `argc` pointers to C strings.
+    pub(super) unsafe fn copy(argc: c_uint, argv: *mut *mut c_char) -> Result<Self> {
+        // SAFETY: By the function's contract; nothing is written before they are copied.
+        let words = unsafe { Args::new(argc, argv) };
+        let mut this = Self {
+            text: KVec::new(),
+            argv: KVec::with_capacity(words.len(), GFP_KERNEL)?,
+        };
+        let each = || (0..words.len()).filter_map(|i| words.get(i));
+        for word in each() {
+            let bytes = word.to_bytes_with_nul();
+            this.text.extend_from_slice(bytes, GFP_KERNEL)?;
+        }
+        let mut at = this.text.as_mut_ptr();
+        for word in each() {
+            this.argv.push(at.cast(), GFP_KERNEL)?;
+            at = at.wrapping_add(word.to_bytes_with_nul().len());
+        }
+        Ok(this)
+    }
+
+    /// The words.
+    pub(super) fn args(&mut self) -> Args<'_> {
+        // A message has no more words than fit into an int.
+        let argc = self.argv.len() as c_uint;
+        // SAFETY: They point to C strings in `text`, which is ours and borrowed as long.
+        unsafe { Args::new(argc, self.argv.as_mut_ptr()) }
+    }
+}
+
 /// The buffer that a status or message function fills.
 ///
 /// What does not fit is cut off, as `DMEMIT` does, and dm tells user space to come with a larger

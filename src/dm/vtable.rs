@@ -26,6 +26,7 @@ use super::{
         TargetRef,
         Text, //
     },
+    text::Words, //
 };
 use core::{
     cell::Cell,
@@ -257,11 +258,14 @@ impl<T: Target> Vtable<T> {
     ) -> c_int {
         let _noio = NoIo::enter();
         from_result(|| {
-            // SAFETY: Words and buffer are ours during the call.
-            let (args, mut out) = unsafe { (Args::new(argc, argv), Text::new(result, maxlen)) };
+            // SAFETY: By the function's contract.
+            let mut words = unsafe { Words::copy(argc, argv)? };
+            // SAFETY: The buffer is ours during the call; nobody looks at `argv` any more, which
+            // may be in it.
+            let mut out = unsafe { Text::new(result, maxlen) };
             // SAFETY: It is constructed.
             let instance = unsafe { Self::instance(ti) };
-            instance.target.message(args, &mut out)?;
+            instance.target.message(words.args(), &mut out)?;
             // 1: there is something in the buffer.
             Ok(c_int::from(!out.is_empty()))
         })

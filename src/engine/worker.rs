@@ -50,6 +50,10 @@ const LOG_BLOCKS: u32 = crate::store::format::LOG_COMMIT_MAX as u32;
 /// Buckets of the table of known places: 900 KiB.
 const KNOWN_BUCKETS: usize = 8192;
 
+/// Rounds of a pass. Who waits for the lock, for a timer or for the end of a command must not wait until
+/// a stream of bios ends.
+const ROUNDS: usize = 16;
+
 /// What runs while an origin's table is live.
 #[pin_data]
 pub(crate) struct Engine {
@@ -338,12 +342,13 @@ impl Runs for Engine {
                 machine.timer(timer);
             }
         }
-        loop {
-            let any = self.inbox.take(events);
+        let mut more = true;
+        for _ in 0..ROUNDS {
+            more = self.inbox.take(events);
             outside.feed(machine, events);
             machine.run(outside);
             outside.copier.start();
-            if !any {
+            if !more {
                 break;
             }
         }
@@ -354,6 +359,9 @@ impl Runs for Engine {
         if let Some(at) = outside.timers.iter().flatten().min() {
             let ms = at.saturating_sub(now_ms()).clamp(1, u64::from(u32::MAX));
             self.inbox.look_later(ms as u32);
+        }
+        if more {
+            self.look();
         }
         let event = core::mem::take(&mut outside.event);
         let handle = outside.handle.clone();

@@ -2,7 +2,7 @@
 # Reads, copies and writes of one chunk at the same time, each held back in turn.
 # cpus: 2
 . ./lib.sh
-plan 29
+plan 31
 
 # held <device> <file>: a read of its first chunk by a process whose reads of /dev/o
 # do not begin before release.
@@ -51,21 +51,32 @@ is "with the old contents" "$(value /tmp/read)" 000001
 ends_well "the write ends" $writer
 is "and is there" "$(value /dev/mapper/ms direct)" 000002
 is "the snapshot is as it was" "$(value /dev/mapper/snap direct)" 000001
+# Written back by somebody else, it is charged to who has written it, also what waits for a copy.
+echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/writer
+is "another snapshot is cut" "$(take_snapshot ms)" 2
+(
+	echo $BASHPID > /sys/fs/cgroup/writer/cgroup.procs
+	exec dd if=/dev/zero of=/dev/mapper/ms bs=4k seek=64 count=32 conv=notrunc status=none
+)
+blockdev --flushbufs /dev/mapper/ms
+like "writes are charged to who has written" "$(grep "^$(cat /sys/block/o/dev) " /sys/fs/cgroup/writer/io.stat)" " wbytes=131072 "
+rmdir /sys/fs/cgroup/writer
 dmsetup remove snap
 dmsetup remove ms
 rmdir /sys/fs/cgroup/slow
 
-# begun <n>: so many writes are under way.
-begun() { [ "$(awk '{ print $2 }' "/sys/block/$(block_name /dev/mapper/ms)/inflight")" -ge "$1" ]; }
+# begun <pid>: the write of this shell's child is under way.
+begun() { pgrep --parent "$1" --runstates D > /dev/null; }
 # overtaken <how>: two writes of a chunk have begun, whose copy is held back.
 overtaken() {
 	copied=$(ms_status ms copied)
 	write_pattern /dev/mapper/ms 0 8 4 &
 	writer=$!
-	within 5 begun 1
+	within 5 begun $writer
 	write_pattern /dev/mapper/ms 2 2 5 &
 	second=$!
-	within 5 begun 2
+	within 5 begun $second
 	is "$1: the origin keeps its contents until the copy is safe" "$(value /dev/o direct)" 000003
 	ok "$1: the write waits" kill -0 $writer
 	is "$1: a snapshot's read meanwhile is right" "$(value /dev/mapper/snap direct)" 000003
