@@ -9,6 +9,7 @@ stage=1
 [ ! -e stage ] || stage=2
 ! grep -qw multisnap=off /proc/cmdline || stage=off
 ! grep -qw root=/dev/mapper/plain /proc/cmdline || stage=$([ $stage = off ] && echo under || echo again)
+hibernates=$(grep -c ' resume=' /proc/cmdline)
 # Whoever wrote before may not have ended his line.
 say() { printf '\n%s\n' "$*" > /dev/console; }
 [ "$stage" = 2 ] || say "guest: start"
@@ -23,7 +24,7 @@ links() { udevadm info -q symlink "$1" | tr ' ' '\n' | grep -E 'by-(uuid|label)/
 uuid() { sed -n "s|^UUID=\([^ ]*\) $1 .*|\1|p" /etc/fstab; }
 
 tests() {
-	echo "1..$((stage == 1 ? 50 : 47))"
+	echo "1..$((stage == 1 ? 50 : 47 + hibernates * 6))"
 	is "the root file system is on its origin" "$(source_of /)" /dev/mapper/root
 	is "which is of the target" "$(dmsetup table root | cut -d ' ' -f 3)" multisnapshot
 	is "/home is on its origin" "$(source_of /home)" /dev/mapper/ms-home
@@ -112,7 +113,30 @@ tests_later() {
 	is "with nothing lost" "$(dmsetup table vg-odd | cut -d ' ' -f 3) $(journalctl -k -b --no-pager | grep -c 'was written while')" "multisnapshot 0"
 	ok "so it can be mounted" systemctl start odd.mount
 	is "the root's snapshot is mounted, without what came later" "$(source_of /root-before) $(cat /etc/changed; compgen -G '/root-before/etc/change[d]')" "/dev/mapper/root-1 changed"
+	[ "$hibernates" = 0 ] || tests_hibernation
 }
+
+# The machine restarts in here, and its kernel goes on where it was. A start that does not meets the
+# file, and says so.
+tests_hibernation() {
+	local swap=/dev/disk/by-id/virtio-swap boot checkpoints
+	ok "there is room for an image" swapon $swap
+	touch hibernated
+	sync
+	boot=$(cat /proc/sys/kernel/random/boot_id)
+	checkpoints=$(checkpoints_of_root)
+	echo reboot > /sys/power/disk
+	echo 0 > /sys/power/image_size
+	ok "the machine hibernates, and goes on" timeout 200 sh -c 'echo disk > /sys/power/state'
+	is "as the kernel that it was" "$(cat /proc/sys/kernel/random/boot_id)" "$boot"
+	is "while nobody has written to the root's store" "$(checkpoints_of_root)" "$checkpoints"
+	forget_pages
+	is "its snapshot is as it was" "$(cat /etc/changed; compgen -G '/root-before/etc/change[d]')" changed
+	ok "and another one is cut" multisnap snapshot root
+	rm hibernated
+	swapoff $swap
+}
+checkpoints_of_root() { dd if=/dev/disk/by-id/virtio-root-store iflag=direct bs=4k skip=8 count=9 status=none | sha256sum; }
 
 # Plain devices are used as they are, and nothing of ours is there.
 tests_off() {
@@ -225,6 +249,8 @@ within() {
 if [[ $stage = [a-z]* ]]; then
 	rm -f tap-* journal-*
 	"tests_$stage" > "tap-$stage" 2>&1
+elif [ -e hibernated ]; then
+	echo "not ok - the kernel that was hibernated goes on" > tap-anew
 else
 	tests > "tap-$stage" 2>&1
 fi

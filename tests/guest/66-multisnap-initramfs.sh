@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 35
+plan 39
 
 make_nullblk o 64
 make_nullblk s 64
@@ -45,7 +45,10 @@ asked() {
 hook
 is "an origin that is not for it is not in it" "$(find /tmp/tree -name 'multisnap*')" ""
 echo "initramfs = yes" >> $conf
+# Nor is one that cannot be read a reason to leave it out.
+ln -s nowhere /etc/multisnap/dangling.conf
 hook
+rm /etc/multisnap/dangling.conf
 ok "one that is, is" cmp $conf /tmp/tree/etc/multisnap/root.conf
 ok "and the command" test -x /tmp/tree/usr/sbin/multisnap
 is "the rules" "$(find /tmp/tree -name '*multisnap*.rules' | wc -l)" 2
@@ -98,6 +101,25 @@ multisnap stop root > /dev/null
 is "multisnap=off leaves all as it is" "$(asked UUID=$mine multisnap=off)$(dmsetup ls --target multisnapshot)" ""
 is "a word like that does not" "$(asked UUID=$mine multisnap=offline)" ROOT=/dev/mapper/root
 multisnap stop root > /dev/null
+
+# A kernel that was hibernated goes on before anything is started, also if its swap must be waited for.
+mkdir -p /scripts/local-premount
+cat > /scripts/local-premount/resume <<'END'
+sh boot/initramfs-tools/local-block
+echo "$resume $(dmsetup ls --target multisnapshot)" > /tmp/at-resume
+END
+chmod +x /scripts/local-premount/resume
+sed -i '1i #!/bin/sh' /scripts/local-premount/resume
+resume=/dev/swap
+export resume
+is "after that the origin is started, and no image is looked for again" "$(asked UUID=$mine | tr '\n' ' ')" "resume= ROOT=/dev/mapper/root "
+is "but not before" "$(cat /tmp/at-resume)" "/dev/swap No devices found"
+multisnap stop root > /dev/null
+ok "later it is when it comes" sh boot/initramfs-tools/local-block
+is "and is there" "$(dmsetup ls --target multisnapshot | cut -f 1)" root
+multisnap stop root > /dev/null
+unset resume
+rm -r /scripts
 
 # Where the disks are not here, fstab says what is on them.
 sed -i 's|^origin = .*|origin = /dev/disk/by-id/elsewhere|' $conf

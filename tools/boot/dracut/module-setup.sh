@@ -9,7 +9,7 @@ multisnap_files() {
 
 check() {
 	require_binaries multisnap || return 1
-	multisnap_files > /dev/null
+	[ -n "$(multisnap_files)" ]
 }
 
 depends() {
