@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 67
+plan 68
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -81,6 +81,11 @@ is "a signal ends that, too" "$rc $(state slow-1) $(state slow) $(ms_status slow
 
 begin --of 1 --timeout 600
 within 10 is_state slow-1 Suspended:Live
+# Whoever ends a unit asks all of its processes first.
+second=$(pgrep -P $cut)
+kill -TERM "$second"
+sleep 0.5
+is "the one that would resume it takes no word from others" "$(pgrep -P $cut)" "$second"
 kill -KILL $cut
 wait $cut 2> /dev/null
 ok "killed: the parent is resumed all the same" within 10 is_state slow-1 Active:Live

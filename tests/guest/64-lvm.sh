@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 129
+plan 136
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -257,8 +257,26 @@ like "a script with one word changed makes a snapshot" "$(/tmp/names/multisnap-l
 	"snapshot 5 of vg/small is /dev/mapper/vg-fifth"
 like "lists it" "$(/tmp/names/multisnap-lvs --noheadings vg/fifth)" "^ +fifth +vg +20.00m +small +5 "
 like "and removes it" "$(/tmp/names/multisnap-lvremove -f vg/fifth 2>&1)" "snapshot 5, vg/fifth, is removed"
-ok "a store is removed by force" lvm lvremove -f vg/smallstore
-is "with its file" "$(ls /etc/multisnap)" vg-home.conf
+# Another store takes the place of the one with the tag.
+multisnap stop vg-small > /dev/null
+lvchange -qq -ay vg/small
+lvcreate -qq -y -Wn -Zn -L 8M -n next vg
+dd if=/dev/zero of=/dev/vg/next bs=1M oflag=direct status=none 2> /dev/null || true
+multisnap disable vg-small
+dmsetup table vg-small | dmsetup reload vg-small
+refused "a table that was left is not made live" "has another table loaded; drop that first: dmsetup clear vg-small" \
+	under /dev/vg/small /dev/mapper/vg-next --create
+dmsetup clear vg-small
+ok "a volume gets another store" multisnap under /dev/vg/small /dev/mapper/vg-next --create --enable
+like "the old one is not removed without force" "$(lvm lvremove vg/smallstore 2>&1)" "not the store of an origin that is under .* say -f"
+ok "and with it" lvm lvremove -f vg/smallstore
+is "the new one and its file have nothing to do with that" "$(state vg-small) $(conf vg-small | grep -c 'store = /dev/mapper/vg-next')" "$under 1"
+like "it makes snapshots" "$(lvm lvcreate -s -n sixth vg/small 2>&1)" "snapshot 1 of vg/small is /dev/mapper/vg-sixth"
+is "and has the tag" "$(lvs --noheadings -o lv_tags vg/next | tr -d ' ' | cut -d . -f 1-3)" multisnap.store.of
+echo "store = /dev/mapper/vg-nex." > /etc/multisnap/like.conf
+ok "a store is removed by force" lvm lvremove -f vg/next
+is "with its file, and no other" "$(cd /etc/multisnap && echo *)" "like.conf vg-home.conf"
+rm /etc/multisnap/like.conf
 is "and its origin is plain" "$(state vg-small)" "linear Active:Live"
 
 # --- said again ---------------------------------------------------------------------

@@ -2,7 +2,7 @@
 # What is started with the machine: the files that "multisnap enable" writes, and what units, rules
 # and hooks call. Whole systems that start so are in tests/boot.
 . ./lib.sh
-plan 90
+plan 93
 
 . ./multisnap.sh
 file() { grep -v '^#' "/etc/multisnap/$1.conf"; }
@@ -63,6 +63,12 @@ ms create /dev/mapper/o2 /dev/o --name home --enable
 like "a file is not written over" "$rc $err" "^2 multisnap: /etc/multisnap/home.conf is there already; "
 dmsetup remove o2
 
+rc=0
+multisnap start /dev/o /dev/s --name full --enable > /dev/full 2> /tmp/err || rc=$?
+is "the file is there though nothing could be told" "$rc $(cd /etc/multisnap && echo *)" "2 full.conf home.conf"
+multisnap disable full
+multisnap stop full > /dev/null
+
 # --- start --------------------------------------------------------------------
 
 ms system start home
@@ -70,6 +76,12 @@ is "it is started as the file says" "$rc $err" "0 "
 like "with the options" "$(dmsetup table home)" " 3 preserve-on-error low-water [0-9]* btree"
 is "and its snapshots" "$(dmsetup ls --target multisnap-snap | cut -f 1 | sort | tr '\n' ' ')" "home-1 old "
 prints "again is nothing" "" system start home
+cp /etc/multisnap/home.conf /tmp/home.conf
+sed -i 's|^store = .*|store = /dev/null|' /etc/multisnap/home.conf
+refused "to a file for another store nothing is added" "home.conf names /dev/null as the store, not /dev/s; .*disable home" enable home 1
+sed -i 's|^origin = .*|origin = /dev/s|' /etc/multisnap/home.conf
+refused "nor to one for another origin" "home.conf names /dev/s as the origin, not /dev/o; .*disable home" enable home
+cp /tmp/home.conf /etc/multisnap/
 multisnap deactivate home 1
 prints "what is missing is made" "" system start home
 is "and is there" "$(dmsetup info -c --noheadings -o name home-1)" home-1

@@ -271,6 +271,7 @@ impl Sink {
         if let Some(file) = &self.sparse {
             done = done.and_then(|()| file.set_len(len));
             done = done.and_then(|()| file.sync_all());
+            done = done.and_then(|()| device::sync_name(&self.path));
         }
         if let Some(file) = &self.device {
             done = done.and_then(|()| file.sync_all());

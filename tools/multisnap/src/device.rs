@@ -82,7 +82,7 @@ impl Disk {
         })
     }
 
-    /// Makes a file of `len` bytes, where none is.
+    /// Makes a file of `len` bytes, where none is; its name is durable then.
     pub fn create(path: &Path, len: u64) -> Result<Self, Failure> {
         let made = OpenOptions::new()
             .read(true)
@@ -100,6 +100,7 @@ impl Disk {
             let _ = std::fs::remove_file(path);
             Failure::io(path, "cannot be made", &e)
         })?;
+        sync_name(path).map_err(|e| Failure::io(path, "cannot be made", &e))?;
         Ok(Self {
             file,
             path: path.to_path_buf(),
@@ -272,4 +273,12 @@ impl Disk {
         }
         Ok(())
     }
+}
+/// Makes durable that there is a file of this name.
+pub fn sync_name(path: &Path) -> io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    std::fs::File::open(dir)?.sync_all()
 }

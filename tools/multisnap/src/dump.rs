@@ -4,7 +4,7 @@
 //! form.
 
 use crate::{
-    device::{Disk, For},
+    device::{self, Disk, For},
     failure::{Code, Failure},
     out,
     records::Contents,
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// The form of a dump; another one has another number. In form 1 it was not said of which moment the
@@ -173,20 +173,25 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let what_for = if args.live { For::Live } else { For::Store };
     let (_, device) = Disk::open(&args.store, what_for)?.shared();
     let mut image = Image::open(&device).map_err(|e| Failure::refused(&args.store, &e))?;
-    let (name, mut to): (&Path, Box<dyn Write>) = match &args.output {
+    let whole = match &args.output {
         Some(path) => {
             let file = File::create_new(path);
             let file = file.map_err(|e| Failure::io(path, "cannot be made", &e))?;
-            (path, Box::new(BufWriter::new(file)))
+            let mut to = BufWriter::new(&file);
+            // Somebody may erase the store next.
+            write(&mut image, &mut to)
+                .and_then(|whole| to.flush().map(|()| whole))
+                .and_then(|whole| file.sync_all().map(|()| whole))
+                .and_then(|whole| device::sync_name(path).map(|()| whole))
+                .map_err(|e| Failure::io(path, "cannot be written", &e))?
         }
         None => {
-            let name = Path::new("standard output");
-            (name, Box::new(BufWriter::new(io::stdout().lock())))
+            let mut to = BufWriter::new(io::stdout().lock());
+            write(&mut image, &mut to)
+                .and_then(|whole| to.flush().map(|()| whole))
+                .map_err(|e| out::failed(&e))?
         }
     };
-    let failed = |e: &io::Error| Failure::io(name, "cannot be written", e);
-    let whole = write(&mut image, &mut to).map_err(|e| failed(&e))?;
-    to.flush().map_err(|e| failed(&e))?;
     if !whole {
         return Err(Failure::damage(
             &args.store,

@@ -28,6 +28,15 @@ pub fn line(object: &impl Serialize) -> Result<(), Failure> {
     text(&(line + "\n"))
 }
 
+/// What was printed of one of several things that are done: that nobody reads it any more is no reason
+/// to leave the others.
+pub fn told(printed: Result<(), Failure>) -> Result<(), Failure> {
+    match printed {
+        Err(Failure::Pipe) => Ok(()),
+        other => other,
+    }
+}
+
 /// Bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes

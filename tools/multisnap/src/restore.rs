@@ -19,6 +19,7 @@ use multisnap_store::image::{
 };
 use serde::Serialize;
 use std::{
+    borrow::Cow,
     fs::File,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
@@ -51,7 +52,7 @@ pub struct Args {
 /// What is told of a store that was made.
 #[derive(Serialize)]
 struct Restored<'a> {
-    store: &'a Path,
+    store: Cow<'a, str>,
     uuid: String,
     snapshots: u64,
     records: u64,
@@ -127,7 +128,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let records = lines.end.map_or(0, |end| end.records);
     if args.json {
         out::line(&Restored {
-            store: &args.store_out,
+            store: args.store_out.to_string_lossy(),
             uuid: out::hex(&uuid),
             snapshots,
             records,

@@ -83,16 +83,15 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             return Err(volume.failure(what, then));
         }
         let device = device(&mut at, &store, row, &name, args.read_only)?;
-        if args.json {
-            out::line(&Activated {
+        out::told(match args.json {
+            true => out::line(&Activated {
                 volume: &volume.name,
                 id: row.id.to_string(),
                 device,
                 read_only: args.read_only,
-            })?;
-        } else {
-            out::text(&format!("{}\n", device.display()))?;
-        }
+            }),
+            false => out::text(&format!("{}\n", device.display())),
+        })?;
     }
     Ok(Code::Good)
 }

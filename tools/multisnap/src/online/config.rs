@@ -102,6 +102,11 @@ pub fn exists(name: &str) -> bool {
 
 /// Fails if this could not be read again.
 pub fn check(name: &str, text: &str) -> Result<(), Failure> {
+    if !line::is_device_name(name) {
+        let what = "has a name that no file can have";
+        let then = "rename it: only letters, digits and # + - . : = @ _ will do";
+        return Err(Failure::new(Path::new(name), what, then));
+    }
     parse(name, text).map(drop).map_err(|why| {
         let then = "say devices by paths below /dev that have no blanks, and sizes as in 10% or 1G";
         Failure::new(&path(name), format!("cannot be written: it {why}"), then)
@@ -135,7 +140,9 @@ pub fn write(name: &str, text: &str) -> Result<(), Failure> {
 /// Removes the file of an origin.
 pub fn remove(name: &str) -> Result<(), Failure> {
     let path = path(name);
-    fs::remove_file(&path).map_err(|e| Failure::io(&path, "cannot be removed", &e))
+    fs::remove_file(&path)
+        .and_then(|()| File::open(DIR)?.sync_all())
+        .map_err(|e| Failure::io(&path, "cannot be removed", &e))
 }
 
 /// A file for an origin that has none.

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use multisnap_store::image::{Maker, Params, Refusal, Type};
 use serde::Serialize;
 use std::{
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
 };
@@ -73,7 +74,7 @@ impl From<Kind> for Type {
 /// What is told of a store that was made and not started.
 #[derive(Serialize)]
 struct Made<'a> {
-    store: &'a Path,
+    store: Cow<'a, str>,
     uuid: String,
     origin_sectors: u64,
     chunk_sectors: u32,
@@ -100,17 +101,17 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     make(&args.store, store, &params)?;
     let up = || {
         let (origin, store) = (&args.origin, &args.store);
-        start::up(&control, origin, store, &name, &args.how, args.json)
+        start::up(&control, origin, store, &name, &args.how)
     };
     let started = (!args.no_start).then(up).transpose()?;
     if let Some(file) = file {
         enable::file(&name, &file, (origin, store), started.is_some())?;
     }
-    if let Some(code) = started {
-        return Ok(code);
+    if let Some(up) = started {
+        return up.tell(args.json);
     }
     let made = Made {
-        store: &args.store,
+        store: args.store.to_string_lossy(),
         uuid: out::hex(&params.uuid),
         origin_sectors,
         chunk_sectors,

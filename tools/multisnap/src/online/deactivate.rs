@@ -43,10 +43,10 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let mut first = None;
     for active in &wanted {
         match at.control.remove(&active.name) {
-            Ok(()) if args.json => out::line(&Deactivated {
+            Ok(()) if args.json => out::told(out::line(&Deactivated {
                 volume: &volume.name,
                 id: active.id.to_string(),
-            })?,
+            }))?,
             Ok(()) => {}
             Err(e) => {
                 let failure = match e.raw_os_error() {

@@ -2,7 +2,7 @@
 
 //! `multisnap disable`: takes back what `enable` has done.
 
-use super::{config, volume::Devices};
+use super::{config, lock::Lock, volume::Devices};
 use crate::{
     dm::{node, Control},
     failure::{Code, Failure},
@@ -37,6 +37,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         true => args.volume.clone(),
         false => Devices::find(&control)?.volume(&args.volume)?.name.clone(),
     };
+    let _lock = Lock::take_file(&name)?;
     let mut text = config::text(&name)?;
     if args.snapshot.is_empty() {
         // A file that cannot be read is removed all the same.

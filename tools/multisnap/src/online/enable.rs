@@ -5,6 +5,7 @@
 use super::{
     config::{self, Wanted},
     hidden, line,
+    lock::Lock,
     rows::{self, Row},
     start::{How, Options},
     volume::{path_of, Volume},
@@ -60,6 +61,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             then,
         ));
     }
+    let _lock = Lock::take_file(&volume.name)?;
     let mut text = so_far(volume)?;
     let rows = rows::read(&at.control, volume)?;
     for word in &args.snapshot {
@@ -95,16 +97,33 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
 /// Has an origin that is started now started with the machine, without snapshots if that is new.
 pub fn volume(name: &str) -> Result<(), Failure> {
     let at = At::find(name)?;
+    let _lock = Lock::take_file(name)?;
     written(&at.volume, &so_far(&at.volume)?)
 }
 
-/// The file of an origin that is started, or what it is to be if there is none.
+/// The file of an origin that is started, or what it is to be if there is none. One that would start
+/// another pair of devices is nobody's to add to.
 fn so_far(volume: &Volume) -> Result<String, Failure> {
-    if !config::exists(&volume.name) {
+    let name = &volume.name;
+    if !config::exists(name) {
         return Ok(as_started(volume));
     }
-    config::read(&volume.name)?;
-    config::text(&volume.name)
+    let config = config::read(name)?;
+    for (what, path, dev) in [
+        ("origin", &config.origin, plain(volume)),
+        ("store", &config.store, volume.line.store),
+    ] {
+        if node::dev_at(path) != Some(dev) {
+            let what = format!(
+                "names {} as the {what}, not {}",
+                path.display(),
+                path_of(dev)
+            );
+            let then = format!("mend it; or make it anew: multisnap disable {name}, then enable");
+            return Err(Failure::new(&config::path(name), what, then));
+        }
+    }
+    config::text(name)
 }
 
 /// Writes the file of an origin that is started; udev is told.
@@ -153,6 +172,7 @@ pub fn file(
     (origin, store): (Dev, Dev),
     started: bool,
 ) -> Result<(), Failure> {
+    let _lock = Lock::take_file(name)?;
     config::write(name, text)?;
     advise(name, origin);
     if started {

@@ -3,6 +3,7 @@
 //! Which of many snapshots are kept.
 
 use super::when;
+use std::collections::HashSet;
 
 /// How many are kept of each kind; none of a kind that is not named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -54,9 +55,10 @@ fn year(local: i64) -> i64 {
 }
 
 impl Rules {
-    /// Says for each time, of which the newest must be first, by which rules it is kept; by none
-    /// means that it is not. `offset` tells how far local time is ahead of UTC at a time, in
-    /// seconds.
+    /// Says for the times of snapshots, of which the newest snapshot must be first, by which rules
+    /// each is kept; by none means that it is not. The times need not be in order: if the clock was
+    /// wrong for a while, an hour may come back. `offset` tells how far local time is ahead of UTC at
+    /// a time, in seconds.
     pub fn apply(&self, times: &[u64], offset: impl Fn(u64) -> i64) -> Vec<Vec<&'static str>> {
         let mut kept = vec![Vec::new(); times.len()];
         for why in kept.iter_mut().take(self.last.unwrap_or(0) as usize) {
@@ -70,20 +72,17 @@ impl Rules {
             ("yearly", self.yearly, year),
         ];
         for (name, count, bucket) in rules {
-            let mut left = count.unwrap_or(0);
-            let mut before = None;
+            let most = count.unwrap_or(0) as usize;
+            let mut seen = HashSet::new();
             for (time, why) in times.iter().zip(&mut kept) {
+                if seen.len() >= most {
+                    break;
+                }
                 let local = i64::try_from(*time)
                     .unwrap_or(i64::MAX)
                     .saturating_add(offset(*time));
-                let here = Some(bucket(local));
-                if left == 0 {
-                    break;
-                }
-                if here != before {
+                if seen.insert(bucket(local)) {
                     why.push(name);
-                    left -= 1;
-                    before = here;
                 }
             }
         }
@@ -131,6 +130,26 @@ mod tests {
         let times = [at(10, 10), at(9, 50), at(9, 30), at(7, 0), at(6, 0)];
         assert_eq!(places(rules, &times), [0, 1]);
         assert_eq!(places(rules, &times[2..]), [0, 1]);
+    }
+
+    #[test]
+    fn a_wrong_clock_takes_one_place_for_each_hour() {
+        let rules = Rules {
+            last: Some(1),
+            hourly: Some(3),
+            ..Rules::default()
+        };
+        // The third and the fifth were made while the clock was a year ahead.
+        let (at, wrong) = (MONDAY + 9 * HOUR, MONDAY + 365 * DAY);
+        let times = [
+            at,
+            at - HOUR,
+            wrong + 60,
+            at - HOUR - 60,
+            wrong,
+            at - 2 * HOUR,
+        ];
+        assert_eq!(places(rules, &times), [0, 1, 2]);
     }
 
     #[test]

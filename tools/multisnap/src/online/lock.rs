@@ -30,6 +30,12 @@ impl Lock {
         Self::take_at(&path, PATIENCE)
     }
 
+    /// Waits for the lock of an origin's file. Who has that of an origin as well has taken it before.
+    pub fn take_file(name: &str) -> Result<Self, Failure> {
+        let path = PathBuf::from(format!("{DIR}/{name}.conf.lock"));
+        Self::take_at(&path, PATIENCE)
+    }
+
     fn take_at(path: &Path, patience: Duration) -> Result<Self, Failure> {
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let mut open = OpenOptions::new();

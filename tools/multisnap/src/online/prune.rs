@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     remove::finish(&mut at, &volume, &ids, &args.how)
 }
 
-/// Snapshots that may go, the newest first.
+/// Snapshots that may go, the newest first: by their ids, since the clock may have been wrong.
 fn candidates<'a>(rows: &'a [Row], pattern: Option<&str>) -> Vec<&'a Row> {
     let wanted = |row: &&Row| match (pattern, &row.name) {
         (None, None) => true,
@@ -106,7 +106,7 @@ fn candidates<'a>(rows: &'a [Row], pattern: Option<&str>) -> Vec<&'a Row> {
     };
     let tops = rows.iter().filter(|row| row.id.sub_id().is_none());
     let mut found: Vec<&Row> = tops.filter(wanted).collect();
-    found.sort_by_key(|row| std::cmp::Reverse((row.time, row.id)));
+    found.sort_by_key(|row| std::cmp::Reverse(row.id));
     found
 }
 
@@ -128,12 +128,15 @@ mod tests {
             row(SnapshotId::sub(3, 0), 40, None),
             row(SnapshotId::top(3), 30, None),
             row(SnapshotId::top(4), 30, Some("auto-4")),
+            // The clock was wrong.
+            row(SnapshotId::top(5), 9000, None),
+            row(SnapshotId::top(6), 5, None),
         ];
         let ids = |pattern| {
             let found = candidates(&rows, pattern);
             found.iter().map(|row| row.id.id()).collect::<Vec<_>>()
         };
-        assert_eq!(ids(None), [3, 1]);
+        assert_eq!(ids(None), [6, 5, 3, 1]);
         assert_eq!(ids(Some("auto-*")), [4]);
         assert_eq!(ids(Some("*")), [4, 2]);
     }

@@ -98,18 +98,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         .check(&control, &args.origin, origin, store, false)?;
     let pair = ((&*args.origin, origin), (&*args.store, store));
     let file = enable::plan(args.enable, &name, pair.0, pair.1, &args.how)?;
-    up(
-        &control,
-        &args.origin,
-        &args.store,
-        &name,
-        &args.how,
-        args.json,
-    )?;
+    let up = up(&control, &args.origin, &args.store, &name, &args.how)?;
     if let Some(file) = file {
         enable::file(&name, &file, (origin, store), true)?;
     }
-    Ok(Code::Good)
+    up.tell(args.json)
 }
 
 /// The numbers of origin and store.
@@ -260,15 +253,46 @@ pub fn free(path: &Path, dev: Dev) -> Result<(), Failure> {
         })
 }
 
-/// Loads an origin, after all was checked, and tells of it.
+/// An origin that was started.
+pub struct Up {
+    name: String,
+    line: OriginLine,
+    uuid: String,
+    sectors: u64,
+}
+
+impl Up {
+    /// Tells of it. That comes last, since nobody may be there to read it.
+    pub fn tell(&self, json: bool) -> Result<Code, Failure> {
+        let device = node::path(&self.name);
+        if json {
+            out::line(&Started {
+                volume: &self.name,
+                device,
+                uuid: &self.uuid,
+                sectors: self.sectors,
+                store_type: &self.line.store_type,
+                chunk_sectors: self.line.chunk,
+            })?;
+        } else {
+            out::text(&format!(
+                "{} is started: use {} from now on\n",
+                self.name,
+                device.display()
+            ))?;
+        }
+        Ok(Code::Good)
+    }
+}
+
+/// Loads an origin, after all was checked.
 pub fn up(
     control: &Control,
     origin: &Path,
     store: &Path,
     name: &str,
     how: &How,
-    json: bool,
-) -> Result<Code, Failure> {
+) -> Result<Up, Failure> {
     let (from, to) = pair(origin, store)?;
     free(store, to)?;
     let header = header(origin, store)?;
@@ -280,23 +304,12 @@ pub fn up(
     control
         .create(name, &uuid, &[line.target(sectors)], how.read_only, 0)
         .map_err(|e| because(&mut log, name, "cannot be started", &e, super::SEE_LOG))?;
-    let device = node::path(name);
-    if json {
-        out::line(&Started {
-            volume: name,
-            device,
-            uuid: &uuid,
-            sectors,
-            store_type: &line.store_type,
-            chunk_sectors: line.chunk,
-        })?;
-    } else {
-        out::text(&format!(
-            "{name} is started: use {} from now on\n",
-            device.display()
-        ))?;
-    }
-    Ok(Code::Good)
+    Ok(Up {
+        name: name.to_owned(),
+        line,
+        uuid,
+        sectors,
+    })
 }
 
 /// What is in a store.

@@ -10,6 +10,10 @@ use crate::{
     size::count,
 };
 use serde::Serialize;
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// What `stop` is told.
 #[derive(clap::Args)]
@@ -34,9 +38,8 @@ struct Stopped<'a> {
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let mut code = Code::Good;
     for word in &args.volume {
-        match stop(word, args.json) {
+        match out::told(stop(word, args.json)) {
             Ok(()) => {}
-            Err(Failure::Pipe) => return Err(Failure::Pipe),
             // That is no reason for the next one to go on.
             Err(failure) => {
                 out::warn(&failure.to_string());
@@ -53,12 +56,9 @@ pub fn stop(word: &str, json: bool) -> Result<(), Failure> {
     let volume = at.volume.clone();
     let active: Vec<Active> = at.devices.of(&volume).cloned().collect();
     // Nothing is taken down before all can be.
-    let info = at.control.info(&volume.name);
-    if info.is_ok_and(|info| info.open > 0) {
-        return Err(in_use(&at, &volume.name));
-    }
-    if let Some(busy) = active.iter().find(|active| active.open > 0) {
-        return Err(in_use(&at, &busy.name));
+    let names = active.iter().map(|active| active.name.as_str());
+    if let Some(busy) = first_in_use(&at, names.chain([volume.name.as_str()])) {
+        return Err(in_use(&at, busy));
     }
     let origin = hidden::name_at(volume.line.origin);
     let names = active.iter().map(|active| active.name.as_str());
@@ -113,6 +113,26 @@ pub fn stop(word: &str, json: bool) -> Result<(), Failure> {
         ),
     };
     out::text(&format!("{} is stopped{with}\n", volume.name))
+}
+
+/// How long who has a device open, and is not known, is waited for: udev, which only looks at it, is
+/// gone in a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The first of these mapped devices that stays in use.
+pub fn first_in_use<'a>(at: &At, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let end = Instant::now() + PATIENCE;
+    let is_in_use = |name: &str| loop {
+        let info = at.control.info(name);
+        let Some(info) = info.ok().filter(|info| info.open > 0) else {
+            return false;
+        };
+        if node::users(info.dev).is_some() || Instant::now() >= end {
+            return true;
+        }
+        sleep(Duration::from_millis(100));
+    };
+    names.into_iter().find(|name| is_in_use(name))
 }
 
 /// A mapped device cannot be removed.

@@ -36,12 +36,27 @@ impl<'a> Swap<'a> {
 
     /// Gives the device this table. If that fails before it is live, the old one is.
     pub fn to(&self, table: &[Target]) -> io::Result<()> {
-        self.control.load_all(self.name, table, false)?;
+        self.load(table)?;
+        self.live()
+    }
+
+    /// Has a table ready.
+    pub fn load(&self, table: &[Target]) -> io::Result<()> {
+        self.control.load_all(self.name, table, false)
+    }
+
+    /// Drops the table that is ready.
+    pub fn drop_loaded(&self) {
+        let _ = self.control.clear(self.name);
+    }
+
+    /// Makes the table live that is ready. If that fails before it is, the old one is.
+    pub fn live(&self) -> io::Result<()> {
         self.interrupts.timer(self.timeout);
         let result = self.control.resume(self.name, dm::SKIP_LOCKFS, 0);
         self.interrupts.timer(Duration::ZERO);
         if result.is_err() {
-            let _ = self.control.clear(self.name);
+            self.drop_loaded();
         }
         result
     }

@@ -73,8 +73,9 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         return Err(volume.failure(what, then));
     }
     let active: Vec<Active> = at.devices.of(&volume).cloned().collect();
-    if let Some(busy) = active.iter().find(|active| active.open > 0) {
-        return Err(stop::in_use(&at, &busy.name));
+    let names = active.iter().map(|active| active.name.as_str());
+    if let Some(busy) = stop::first_in_use(&at, names) {
+        return Err(stop::in_use(&at, busy));
     }
     let table = at.control.targets(&origin);
     let table = table.map_err(|e| at.failed_for(&origin, "cannot be looked at", &e, SEE_LOG))?;

@@ -4,7 +4,7 @@
 
 use super::memory::Locked;
 use crate::{
-    dm::{node, Control},
+    dm::{node, sys::Interrupts, Control},
     failure::{Code, Failure},
 };
 use std::{
@@ -35,10 +35,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     // Without it the process would need a device to be read that may be suspended.
     let names = args.device.join(", ");
     let _locked = Locked::begin(&names);
+    // What ends a whole group of processes, as systemd does, must not end this one first.
+    let _signals = Interrupts::begin();
     let (done, ended) = mpsc::channel();
     thread::spawn(move || {
-        let mut word = [0];
-        let _ = done.send(matches!(io::stdin().read(&mut word), Ok(1)));
+        // A signal does not end this: it is read on.
+        let _ = done.send(io::stdin().read_exact(&mut [0]).is_ok());
     });
     crate::out::text("ready\n")?;
     if ended.recv_timeout(Duration::from_secs(args.after)) == Ok(true) {

@@ -63,6 +63,9 @@ pub struct Args {
 /// Targets that keep nothing of their own, so that there may be two of them.
 const SIMPLE: [&str; 2] = ["linear", "striped"];
 
+/// The word of a table for a device that was in use without multisnapshot.
+const ORIGIN_WRITTEN: &str = "origin-written";
+
 /// What is to be put under, and how.
 pub struct Plan<'a> {
     pub device: &'a Path,
@@ -211,13 +214,24 @@ impl Device {
             let then = format!("see it: multisnap status {name}");
             return failure("is under multisnapshot already", then);
         }
-        if info.flags & (dm::SUSPENDED | dm::INACTIVE) != 0 {
-            let then = format!("end that first: dmsetup resume {name}; or: dmsetup clear {name}");
-            return failure("is suspended, or has another table loaded", then);
+        if info.flags & dm::INACTIVE != 0 {
+            // It may be ours, of a run that was killed, and must not become live: it is for the
+            // device as it was then.
+            let then = format!("drop that first: dmsetup clear {name}");
+            return failure("has another table loaded", then);
+        }
+        if info.flags & dm::SUSPENDED != 0 {
+            let then = format!("end that first: dmsetup resume {name}");
+            return failure("is suspended", then);
         }
         if info.flags & dm::READ_ONLY != 0 {
             let then = "make it writable first; for a logical volume: lvchange -prw";
             return failure("is read-only", then.into());
+        }
+        if table.iter().any(|target| target.kind == line::OUT) {
+            let what = "was taken out, and did not get its own table back";
+            let then = "load that; for a logical volume: lvchange --refresh";
+            return failure(what, then.into());
         }
         if let Some(other) = table.iter().find(|t| !SIMPLE.contains(&t.kind.as_str())) {
             let what = format!(
@@ -232,8 +246,8 @@ impl Device {
         }
         if !line::is_device_name(&hidden::name_for(&name)) {
             return failure(
-                "has a name that is too long",
-                "give it a shorter one".into(),
+                "has a name that is too long, or has other letters than a file can have",
+                "give it another one".into(),
             );
         }
         let sectors = table.iter().map(|target| target.len).sum();
@@ -265,10 +279,10 @@ impl Device {
             .line(number, store, header)
             .and_then(|mut line| {
                 if let Some(why) = self.why_written(control, plan, snapshots, header)? {
-                    line.generic.push("origin-written".to_owned());
+                    line.generic.push(ORIGIN_WRITTEN.to_owned());
                     self.may_lose(plan, snapshots, why)?;
                 }
-                self.swap(control, &line, plan, log)?;
+                self.swap(control, &line, plan, snapshots, log)?;
                 Ok(line)
             });
         if result.is_err() {
@@ -327,10 +341,22 @@ impl Device {
         control: &Control,
         line: &OriginLine,
         plan: &Plan<'_>,
+        snapshots: u64,
         log: &mut Log,
     ) -> Result<(), Failure> {
         let swap = Swap::begin(control, &self.name, Duration::from_secs(plan.timeout));
-        let result = swap.to(&[line.target(self.sectors)]);
+        let loaded = swap.load(&[line.target(self.sectors)]);
+        // Somebody may have begun to use it since that was looked at.
+        let says_so = line.generic.iter().any(|word| word == ORIGIN_WRITTEN);
+        if loaded.is_ok() && snapshots > 0 && !says_so {
+            let now = why_touched(control, &self.name, self.dev, plan.patience);
+            if let Some(why) = now {
+                swap.drop_loaded();
+                let what = format!("{why} since a moment ago; nothing is changed");
+                return Err(Failure::new(plan.device, what, "say it again"));
+            }
+        }
+        let result = loaded.and_then(|()| swap.live());
         let kind = swap.kind();
         if !swap.is_suspended() {
             match (&result, kind.as_deref()) {

@@ -148,15 +148,8 @@ fn origin(config: &Config) -> Result<(), Failure> {
     let name = config
         .how
         .check(&control, &config.origin, origin, store, false)?;
-    start::up(
-        &control,
-        &config.origin,
-        &config.store,
-        &name,
-        &config.how,
-        false,
-    )?;
-    Ok(())
+    let up = start::up(&control, &config.origin, &config.store, &name, &config.how)?;
+    out::told(up.tell(false).map(drop))
 }
 
 /// Puts an origin under. Its snapshots lose nothing by that: where they would, it is not done.
