@@ -60,6 +60,30 @@ def recipes_not_run(pages, manuals):
                     yield path, f"no test runs {line!r}"
 
 
+def log_lines(paths):
+    """The fixed parts of lines that the module logs by itself, with where they are."""
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            text = re.sub(r"\\\n\s*", "", file.read())
+        for line in re.findall(r'say!\(\s*pr_\w+,\s*"([^"]*)"', text):
+            for part in re.split(r"\{[^}]*\}", line):
+                if len(part.strip(" :();,")) > 3:
+                    yield path, part.strip(" :();,")
+
+
+def without_table(path):
+    """The text of a page with the cells of each row of a table after each other, and nothing else."""
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    columns, cells = [], [""] * 9
+    for line in lines:
+        if re.match(r"=+( +=+)+$", line):
+            columns = [found.span() for found in re.finditer("=+", line)]
+        for place, (start, end) in enumerate(columns):
+            cells[place] += " " + line[start:end].strip()
+    return [re.sub(" +", " ", cell) for cell in cells]
+
+
 def main():
     """Prints it; fails if there is any."""
     os.chdir(TOP)
@@ -71,6 +95,9 @@ def main():
             for title, fits in titles(path) if not fits]
     manuals = ["Documentation/multisnapshot.7", "debian/multisnap-lvm.8"] + sorted(glob.glob("tools/multisnap/man/*.man"))
     bad += [f"{path}: {what}" for path, what in recipes_not_run(["README.md"] + pages, manuals)]
+    told = without_table("Documentation/messages.rst")
+    bad += [f"{path}: {part!r} is in no table of messages.rst" for path, part in log_lines(sorted(glob.glob("src/engine/*.rs")))
+            if not any(part in cell for cell in told)]
     print("\n".join(bad))
     sys.exit(bool(bad))
 

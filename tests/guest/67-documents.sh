@@ -10,16 +10,10 @@ plan 15
 
 recipe README.md dmsetup
 is "it prints what the files were" "$(grep -cx one <<< "$out") $(grep -cx two <<< "$out") $(grep -cx three <<< "$out")" "1 3 1"
-export ORIGIN STORE
-modprobe loop
-ORIGIN=$(losetup --find --show /tmp/ms/origin)
-dd if=/dev/zero of=/tmp/ms/store bs=128k count=1 conv=notrunc status=none
-STORE=$(losetup --find --show /tmp/ms/store)
 recipe README.md multisnap
 like "a snapshot has what the file was" "$out" "one"
 like "an active snapshot is not removed" "$out" "removed 1 snapshot of home"
 is "all is put down" "$(dmsetup ls)" "No devices found"
-losetup --detach "$ORIGIN" "$STORE"
 rm -r /tmp/ms
 all_ran README.md -
 ran=()
@@ -29,7 +23,7 @@ ran=()
 make_nullblk o 64
 make_nullblk s 64
 ORIGIN=/dev/o STORE=/dev/s SIZE=$(sectors /dev/o)
-export SIZE
+export ORIGIN STORE SIZE
 mkdir -p /home /mnt
 mkfs.ext4 -q $ORIGIN
 recipe multisnapshot.rst snapshot
