@@ -95,6 +95,8 @@ impl Events {
 
 struct Inner {
     events: Events,
+    /// The worker will look: nobody has to wake it. It is so until it has found nothing.
+    awake: bool,
     /// The worker is about to go; no bio is taken in any more.
     closed: bool,
 }
@@ -113,7 +115,7 @@ impl Inbox {
         let events = Events::new()?;
         Arc::pin_init(
             pin_init!(Self {
-                inner <- new_spinlock_irq!(Inner { events, closed: false }),
+                inner <- new_spinlock_irq!(Inner { events, awake: false, closed: false }),
                 kick,
             }),
             GFP_KERNEL,
@@ -122,8 +124,13 @@ impl Inbox {
 
     /// Runs `f` on the events under the lock, and wakes the worker.
     fn put(&self, f: impl FnOnce(&mut Events)) {
-        f(&mut self.inner.lock().events);
-        self.kick.kick();
+        let mut inner = self.inner.lock();
+        f(&mut inner.events);
+        let asleep = !core::mem::replace(&mut inner.awake, true);
+        drop(inner);
+        if asleep {
+            self.kick.kick();
+        }
     }
 
     /// A bio for the worker. It comes back if the worker has gone.
@@ -137,8 +144,11 @@ impl Inbox {
         } else {
             inner.events.writes.push(bio);
         }
+        let asleep = !core::mem::replace(&mut inner.awake, true);
         drop(inner);
-        self.kick.kick();
+        if asleep {
+            self.kick.kick();
+        }
         Ok(())
     }
 
@@ -167,13 +177,16 @@ impl Inbox {
         self.kick.kick_after(ms);
     }
 
-    /// Moves all that has arrived to `to`; `false` if that was nothing.
+    /// Moves all that has arrived to `to`; `false` if that was nothing. The worker must look again after
+    /// any other answer.
     pub(super) fn take(&self, to: &mut Events) -> bool {
         let mut inner = self.inner.lock();
-        let from = &mut inner.events;
-        if from.is_empty() {
+        if inner.events.is_empty() {
+            inner.awake = false;
             return false;
         }
+        inner.awake = true;
+        let from = &mut inner.events;
         to.reads.append(&mut from.reads);
         to.writes.append(&mut from.writes);
         to.overwritten.append(&mut from.overwritten);

@@ -5,6 +5,7 @@
 use super::{
     args::{OriginArgs, Show},
     bios::BioData,
+    command::Spare,
     control::{Control as ControlState, Owner},
     identity,
     meta::{MetaBlocks, BLOCK_SECTORS},
@@ -30,7 +31,7 @@ use crate::dm::{
     },
     time::random_uuid, //
 };
-use crate::store::{self, format::SAMPLES, FormatParams, Limited, Open, OpenError};
+use crate::store::{self, format::SAMPLES, FormatParams, Identity, Limited, Open, OpenError};
 use core::fmt::{self, Write as _};
 use kernel::{
     prelude::*,
@@ -72,6 +73,8 @@ pub(crate) struct OriginTarget {
     pub(super) store: TableDevice,
     /// Set when this table becomes live; the same engine that ran for the table before it.
     engine: SetOnce<Arc<Engine>>,
+    /// For the last command, which must not want memory.
+    spare: Spare,
 }
 
 impl OriginTarget {
@@ -265,11 +268,12 @@ impl OriginTarget {
             refuse!(self.name, e, "origin {o} cannot be read: error {errno}")
         })?;
         let differing = then.differing(&now);
-        if differing == SAMPLES {
+        let samples = Identity::taken(open.origin_sectors());
+        if differing != 0 && differing == samples {
             return Err(refuse!(
                 self.name,
                 EINVAL,
-                "store {s} belongs to another origin than {o}: none of {SAMPLES} samples agree"
+                "store {s} belongs to another origin than {o}: none of {samples} samples agree"
             ));
         }
         Ok((open, differing))
@@ -301,6 +305,10 @@ impl OriginTarget {
         let s = store_dev.dev();
         let refused = |e: OpenError| refuse!(self.name, e.errno(), "store {s} {e}");
         let mut store = store::load(open).map_err(refused)?;
+        let written = written.filter(|_| store.live_ids() != 0);
+        if let Some(how) = &written {
+            self.say_lost(origin.dev(), how);
+        }
         let cache = &self.args.cache;
         store.set_cache(cache.threshold(), cache.limit())?;
         // A growth that was in the log is known only now.
@@ -317,15 +325,13 @@ impl OriginTarget {
         Ok((loaded, written))
     }
 
-    /// Opens the store for good and starts the worker.
-    fn start(&self) -> Result<Arc<Engine>> {
+    /// Opens the store for good and starts the worker. Also answers whether the snapshots have lost
+    /// something by that.
+    fn start(&self) -> Result<(Arc<Engine>, bool)> {
         let origin = Self::open_device(&self.name, "origin", &self.origin, self.mode)?;
         let store_dev = Self::open_device(&self.name, "store", &self.store, self.mode)?;
         let (loaded, written) = self.load_store(&store_dev, &origin)?;
-        if let Some(how) = written.filter(|_| loaded.store.live_ids() != 0) {
-            self.say_lost(origin.dev(), how);
-        }
-        Engine::start(Parts {
+        let engine = Engine::start(Parts {
             owner: Arc::clone(&self.user),
             origin,
             store_dev,
@@ -333,17 +339,18 @@ impl OriginTarget {
             args: self.args,
             name: self.name,
             handle: self.handle.clone(),
-        })
+        })?;
+        Ok((engine, written.is_some()))
     }
 
-    fn say_lost(&self, origin: DevT, how: Written) {
+    /// It is durable by now.
+    fn say_lost(&self, origin: DevT, how: &Written) {
         say!(
             pr_warn,
             "{}: origin {origin} was written while it was not under multisnapshot ({how}): its \
              snapshots have lost what it still held for them",
             self.name
         );
-        self.handle.event();
     }
 
     /// Binds the engine to this table; starts it if there is none.
@@ -352,10 +359,10 @@ impl OriginTarget {
         if !control.is_owner(self.listed.instance) {
             self.check_others(&control)?;
             let claim = self.claim()?;
-            let engine = match self.user.engine() {
+            let (engine, lost) = match self.user.engine() {
                 Some(engine) => {
                     self.rebind(&engine);
-                    engine
+                    (engine, false)
                 }
                 None => self.start()?,
             };
@@ -369,6 +376,9 @@ impl OriginTarget {
                 args: self.args,
                 store: self.store.dev(),
             });
+            if lost {
+                self.handle.event();
+            }
         }
         control.suspended = false;
         control.end_cut(&self.user);
@@ -470,7 +480,7 @@ impl OriginTarget {
                 .and_then(|()| identity::read(&shared.origin, sectors))
                 .ok();
         }
-        if let Err(e) = engine.control(Control::Close { clean }) {
+        if let Err(e) = engine.control_with(&self.spare, Control::Close { clean }) {
             say!(
                 pr_err,
                 "{}: store {} was not closed cleanly: error {}",
@@ -524,6 +534,7 @@ impl Target for OriginTarget {
             origin,
             store,
             engine: SetOnce::new(),
+            spare: Spare::new()?,
         };
         let control = this.user.control.lock();
         this.check_others(&control)?;

@@ -361,7 +361,7 @@ impl Runs for Engine {
             self.inbox.look_later(ms as u32);
         }
         if more {
-            self.look();
+            self.kick.kick();
         }
         let event = core::mem::take(&mut outside.event);
         let handle = outside.handle.clone();

@@ -82,7 +82,7 @@ impl<W: World> Machine<W> {
             (result, deleted) => {
                 // In doubt: if the store heals, it is deleted, or made, all the same.
                 if result.is_err() {
-                    self.lapsed = deleted.or(self.lapsed);
+                    self.lapsed = deleted.map(|id| (id, false)).or(self.lapsed);
                     self.orphan = id.or(self.orphan);
                 }
                 world.control_done(result.map(|()| id));

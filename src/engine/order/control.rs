@@ -23,9 +23,14 @@ impl<W: World> Machine<W> {
                 return self.part(world, Err(EIO));
             }
             Some(_) if self.mode == Mode::Fail => Err(EIO),
-            // That one waits for a deletion which cannot be completed for now.
-            Some(_) if self.orphan.is_some() && self.forget_held => Err(EIO),
-            Some(_) if self.orphan.is_some() => return,
+            // That one waits for a deletion which cannot be completed for now; but nothing need be
+            // read to lose all.
+            Some(control) if self.orphan.is_some() && !matches!(control, Control::LoseAll) => {
+                match self.forget_held {
+                    true => Err(EIO),
+                    false => return,
+                }
+            }
             Some(_) if self.mode == Mode::Ro => Err(EROFS),
             Some(Control::Checkpoint) => {
                 self.checkpoint_forced = true;
@@ -140,7 +145,7 @@ impl<W: World> Machine<W> {
             self.parted = None;
             world.control_done(result.map(|()| None));
         } else {
-            // At a load nobody wakes us: the readers are those of the engine before.
+            // Copies wake us, and so do readers; this is for those that end in between.
             world.later(Timer::Retry, NO_MEMORY_MS);
         }
     }
@@ -208,7 +213,7 @@ impl<W: World> Machine<W> {
                 return world.later(Timer::Retry, NO_MEMORY_MS);
             }
             // It is deleted on disk, and is to be here as well.
-            Err(_) if self.mode == Mode::Fail => self.lapsed = Some(id),
+            Err(_) if self.mode == Mode::Fail => self.lapsed = Some((id, true)),
             Err(e) => {
                 self.store_error(world, e);
                 self.forget_held = true;
@@ -236,6 +241,10 @@ impl<W: World> Machine<W> {
         match result {
             // A deletion that was in doubt itself is in core, and on its way to the log or there.
             Err(e) if e == ENOENT && !self.store.has_unsealed() => {
+                if self.writing.busy {
+                    self.writing.orphan = Some(id);
+                    return;
+                }
                 self.orphan = None;
                 self.forgetting = Some((id, false));
                 self.forget_deleted(world);

@@ -289,10 +289,11 @@ impl<W: World> Machine<W> {
             self.collecting.unshared.note_all();
             self.collecting.busy = true;
         }
-        // So may be the record of a deletion: it is in force when that is out.
+        // So may be the record of a deletion: it is in force when that is out. (Nothing else is in
+        // doubt then.)
         match self.lapsed.take() {
-            Some(id) if in_batch => self.orphan = Some(id),
-            Some(id) => self.forgetting = Some((id, false)),
+            Some((id, durable)) if durable || !in_batch => self.forgetting = Some((id, false)),
+            Some((id, _)) => self.orphan = Some(id),
             None => (),
         }
         if self.heal.exposed {

@@ -105,8 +105,9 @@ pub(crate) struct Machine<W: World> {
     forgetting: Option<(SnapId, bool)>,
     /// That has failed, and is tried again when the timer has run.
     forget_held: bool,
-    /// The one whose deletion is in doubt.
-    lapsed: Option<SnapId>,
+    /// The one whose deletion was not carried out before the store failed, and whether its record is
+    /// durable.
+    lapsed: Option<(SnapId, bool)>,
     /// The one that goes though somebody was told that it does not: its making failed, or its deletion,
     /// whose record is in the batch.
     orphan: Option<SnapId>,

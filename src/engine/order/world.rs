@@ -152,7 +152,7 @@ pub(crate) enum Control {
         /// Of the store.
         store: u64,
     },
-    /// What ids do not have a record for is lost: the origin was written without us, or will be.
+    /// What ids do not have a record for is lost: the origin will be written without us.
     /// When this has ended, well or not, nobody reads the origin for a snapshot any more; the
     /// caller made sure that no origin write is under way.
     LoseAll,

@@ -96,6 +96,11 @@ impl<B: Blocks> Base<B> {
         let place = log.position();
         log.check_end(meta.blocks(), self.epoch)
             .map_err(|e| damaged(e, "log", place))?;
+        self.settle()
+    }
+
+    /// Nothing more of the log will be replayed.
+    pub(in crate::store) fn settle(&mut self) -> Result<(), OpenError> {
         // A last word may count an id that was given and not durable: it may be given again.
         let newest = last_number(self.snaps.next_top());
         self.lost_to = self.lost_to.min(newest);

@@ -67,9 +67,23 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
         open: Open<B>,
         skipped: &mut dyn FnMut(Skipped),
     ) -> Result<KBox<Self>, OpenError> {
+        let clean = open.identity().is_some();
         let mut store = Self::at_checkpoint(open)?;
         store.base.read_only = true;
-        while let Some(commit) = store.base.next_commit()? {
+        if clean {
+            // There is nothing in the log.
+            store.base.settle()?;
+            return Ok(store);
+        }
+        loop {
+            let commit = match store.base.next_commit() {
+                Ok(Some(commit)) => commit,
+                Ok(None) => break,
+                Err(_) => {
+                    skipped(Skipped::Rest);
+                    break;
+                }
+            };
             let result = commit.each(|record| {
                 if store.replay(record).is_err() {
                     skipped(Skipped::new(record));

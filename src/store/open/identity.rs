@@ -31,6 +31,14 @@ impl Identity {
         block * BLOCK_SECTORS
     }
 
+    /// How many samples of an origin of this size are taken: a part of a block at its end is none.
+    pub(crate) fn taken(origin_sectors: u64) -> usize {
+        let end = origin_sectors / BLOCK_SECTORS;
+        (0..format::SAMPLES)
+            .filter(|&i| Self::position(i, origin_sectors) / BLOCK_SECTORS < end)
+            .count()
+    }
+
     /// Digest of the content of a sample.
     pub(crate) fn digest(data: &[u8]) -> u64 {
         data.iter().fold(0xcbf2_9ce4_8422_2325, |h: u64, &b| {

@@ -185,3 +185,98 @@ fn a_create_that_failed_is_withdrawn_though_that_fails_once() {
     assert_eq!(b.machine.store().live_ids(), 1);
     assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
 }
+
+#[test]
+fn a_deletion_is_in_force_when_the_log_write_is_out_and_done() {
+    let mut b = bench(1);
+    b.write_whole(snap(1), 9);
+    b.end_overwrite(Ok(()));
+    b.faults.add("add_next_remap", EAGAIN);
+    b.write(5);
+    b.control(Control::Delete { id: SnapId::top(1) });
+    b.end_log(Err(EIO));
+    b.end_checkpoint(Ok(()));
+    // The first look at it fails, and the batch goes out meanwhile.
+    b.faults.add("delete", EIO);
+    b.end_probe(Ok(()));
+    for _ in 0..20 {
+        if b.desk.log.is_some()
+            && b.machine.store().has_room(1)
+            && !b.machine.store().has_unsealed()
+        {
+            break;
+        }
+        match b.desk.copies.is_empty() {
+            true => b.timer(),
+            false => b.end_copy(Copied::Good),
+        }
+    }
+    assert!(b.desk.log.is_some() && !b.machine.store().has_unsealed());
+    for _ in 0..3 {
+        if !b.desk.later.is_empty() {
+            b.timer();
+        }
+        b.run();
+    }
+    assert!(b.desk.gone.is_empty(), "its record is on its way");
+    b.finish();
+    assert_eq!(b.desk.gone, [SnapId::top(1)]);
+}
+
+#[test]
+fn a_create_in_doubt_and_a_deletion_that_waits_both_go() {
+    let mut b = bench(1);
+    b.write_whole(snap(1), 9);
+    b.end_overwrite(Ok(()));
+    b.finish();
+    // Durable, and cannot be carried out for now.
+    b.control(Control::Delete { id: SnapId::top(1) });
+    for _ in 0..3 {
+        b.faults.add("forget", EIO);
+    }
+    b.end_log(Ok(()));
+    b.desk.control.clear();
+    b.faults.add("add_next_remap", EAGAIN);
+    b.write(5);
+    b.control(Control::Create {
+        parent: None,
+        id: None,
+        created: 1,
+        name: [0; NAME_LEN],
+    });
+    while b.desk.checkpoint.is_none() || b.desk.log.is_none() {
+        b.timer();
+    }
+    let n = b.write(7);
+    b.end_copy(Copied::Good);
+    b.end_log(Err(EIO));
+    b.end_checkpoint(Ok(()));
+    b.end_probe(Ok(()));
+    b.finish();
+    assert!(b.is_good(n));
+    assert_eq!(b.desk.gone.len(), 2, "{:?}", b.desk.gone);
+    assert_eq!(b.machine.store().live_ids(), 0);
+}
+
+#[test]
+fn all_can_be_lost_though_a_withdrawal_cannot_be_done() {
+    let mut b = bench(1);
+    b.control(Control::Create {
+        parent: None,
+        id: None,
+        created: 1,
+        name: [0; NAME_LEN],
+    });
+    b.end_log(Err(EIO));
+    b.desk.control.clear();
+    for _ in 0..4 {
+        b.faults.add("delete", EIO);
+    }
+    b.end_probe(Ok(()));
+    b.end_checkpoint(Ok(()));
+    b.control(Control::LoseAll);
+    b.end_log(Ok(()));
+    b.finish();
+    assert_eq!(b.desk.control, [Ok(None)]);
+    assert_eq!(b.desk.modes, [Mode::Fail, Mode::Rw]);
+}

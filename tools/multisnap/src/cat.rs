@@ -5,13 +5,14 @@
 use crate::{
     device::{self, Disk, For},
     failure::{Code, Failure},
-    identity, out,
+    identity::{self, Compared},
+    out,
     progress::Progress,
     signature,
     size::{self, SECTOR},
     spans::{Opened, Place, Span},
 };
-use multisnap_store::image::{bytes, Page, SnapshotId, DIGESTS, PAGE_BYTES};
+use multisnap_store::image::{bytes, Page, SnapshotId, PAGE_BYTES};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
@@ -170,17 +171,17 @@ fn check_origin(opened: &Opened, origin: &Arc<Disk>) -> Result<(), Failure> {
         );
         return Err(Failure::new(path, what, "say the right one after --origin"));
     }
-    let differ = identity::differing(origin, header)?;
-    if differ == DIGESTS {
-        let what = "is another origin: nothing in it is as it was";
-        return Err(Failure::new(path, what, "say the right one after --origin"));
-    }
-    if differ != 0 {
-        eprintln!(
-            "multisnap: {} was written since the store was stopped ({differ} of {DIGESTS} samples \
-             differ): the snapshot may show what was written",
+    match identity::compare(origin, header)? {
+        Compared::Same => {}
+        Compared::Other => {
+            let what = "is another origin: nothing in it is as it was";
+            return Err(Failure::new(path, what, "say the right one after --origin"));
+        }
+        Compared::Differs(n, of) => out::warn(&format!(
+            "{} was written since the store was stopped ({n} of {of} samples differ): the snapshot \
+             may show what was written",
             path.display()
-        );
+        )),
     }
     Ok(())
 }

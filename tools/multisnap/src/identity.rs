@@ -3,16 +3,33 @@
 //! Whether an origin is as it was when its store was stopped, as the module looks at it.
 
 use crate::{device::Disk, failure::Failure};
-use multisnap_store::image::{bytes, digest, sample_sector, Header, Page, DIGESTS};
+use multisnap_store::image::{bytes, digest, sample_sector, samples_taken, Header, Page, DIGESTS};
 
-/// How many samples of an origin differ from those of its store: all if it is another one. None, if
-/// the store was not stopped in good order and has none.
-pub fn differing(origin: &Disk, header: &Header) -> Result<usize, Failure> {
+/// How an origin compares with what it was when its store was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// As it was; or the store was not stopped in good order, and nobody knows.
+    Same,
+    /// So many of so many samples differ.
+    Differs(usize, usize),
+    /// All do: it is another one.
+    Other,
+}
+
+/// Compares samples of an origin with those of its store.
+pub fn compare(origin: &Disk, header: &Header) -> Result<Compared, Failure> {
     let Some(digests) = header.digests else {
-        return Ok(0);
+        return Ok(Compared::Same);
     };
     let now = samples(origin, header.origin_sectors)?;
-    Ok(digests.iter().zip(&now).filter(|(a, b)| a != b).count())
+    let taken = samples_taken(header.origin_sectors);
+    Ok(
+        match digests.iter().zip(&now).filter(|(a, b)| a != b).count() {
+            0 => Compared::Same,
+            n if n == taken => Compared::Other,
+            n => Compared::Differs(n, taken),
+        },
+    )
 }
 
 /// Digests of some places of the origin.

@@ -174,6 +174,10 @@ impl Mover<'_, '_> {
         value: Value,
         output: &Output,
     ) -> Result<(), Failure> {
+        if chunk >= self.chunks() {
+            // Nobody can read what is behind the end of the origin.
+            return Ok(());
+        }
         if chunk != self.here.0 {
             self.turn_to(Some(chunk), output)?;
         }
@@ -182,14 +186,19 @@ impl Mover<'_, '_> {
         Ok(())
     }
 
+    /// Chunks of the origin.
+    fn chunks(&self) -> u64 {
+        let sectors = self.writer.facts.chunk_blocks.saturating_mul(8);
+        self.writer.facts.origin_sectors.div_ceil(sectors.max(1))
+    }
+
     /// The next record is of chunk `next`: deals with all chunks before it of which anything is
     /// known, or known to be lost.
     fn turn_to(&mut self, next: Option<u64>, output: &Output) -> Result<(), Failure> {
         let (chunk, contents) = std::mem::take(&mut self.here);
         self.here.0 = next.unwrap_or(u64::MAX);
         self.chunk(chunk, contents, output)?;
-        let sectors = self.writer.facts.chunk_blocks.saturating_mul(8);
-        let chunks = self.writer.facts.origin_sectors.div_ceil(sectors.max(1));
+        let chunks = self.chunks();
         let end = next.unwrap_or(chunks).min(chunks);
         let mut at = chunk.saturating_add(1);
         // A chunk without any record comes between only if it is lost.

@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let (from, device) = Disk::open(&args.data, For::Store)?.shared();
     from.is_not(&args.store_out)?;
     same_store(&from, &params.uuid)?;
-    as_it_was(&args.data, &device, &store, &params.uuid, args.stale)?;
+    let certain = as_it_was(&args.data, &device, &store, &params.uuid, args.stale)?;
 
     let old = store.store_sectors.saturating_mul(SECTOR);
     let output = Output::open(
@@ -122,7 +122,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         if lines.end.as_ref() != Some(&end) {
             return Err(lines.bad("the dump is not whole"));
         }
-        writer.maker.finish(digests).map_err(refused)
+        // The origin may be another one by now as well.
+        writer
+            .maker
+            .finish(digests.filter(|_| certain))
+            .map_err(refused)
     })();
     made.inspect_err(|_| output.abandon())?;
     let records = lines.end.map_or(0, |end| end.records);
@@ -208,10 +212,11 @@ pub fn copy_failed(e: &CopyError, from: &Path, output: &Output) -> Failure {
 /// Makes sure that content comes from the store that was dumped.
 fn same_store(from: &Arc<Disk>, uuid: &[u8; 16]) -> Result<(), Failure> {
     let mut page = [multisnap_store::image::Page::ZERO];
-    let read = from.read_to_end(0, &mut page);
-    read.map_err(|e| Failure::io(from.path(), "cannot be read", &e))?;
+    // A superblock that is damaged, or cannot be read, says nothing.
+    if from.read_to_end(0, &mut page).is_err() {
+        return Ok(());
+    }
     let has = page[0].0.get(8..24);
-    // A superblock that is damaged says nothing.
     let is_store = page[0].0.get(4..8) == Some(&0x4d53_5355u32.to_le_bytes());
     if is_store && has != Some(uuid) {
         return Err(another(from.path()));
@@ -225,26 +230,33 @@ fn another(from: &Path) -> Failure {
 }
 
 /// Makes sure that nobody has used the store since it was dumped: then its chunks hold something else.
+/// Answers whether that is certain.
 fn as_it_was(
     from: &Path,
     device: &Arc<dyn Device>,
     dump: &dump::Store,
     uuid: &[u8; 16],
     stale: bool,
-) -> Result<(), Failure> {
-    let epoch = epoch_of(device, uuid).map_err(|_| another(from))?;
-    let (Some([then, log]), Some(epoch)) = (dump.at, epoch) else {
+) -> Result<bool, Failure> {
+    let unknown = || {
         out::warn(&format!(
             "{}: nobody can tell whether it is as it was when it was dumped",
             from.display()
         ));
-        return Ok(());
+        Ok(false)
+    };
+    let epoch = epoch_of(device, uuid).map_err(|_| another(from))?;
+    let (Some([then, log]), Some(epoch)) = (dump.at, epoch) else {
+        return unknown();
     };
     // The log can be counted only in a store that is in order.
     let image = (epoch == then).then(|| Image::open(device).ok()).flatten();
     let now = image.and_then(|image| Some(image.space()?.log_used));
-    if stale || (epoch == then && now.is_none_or(|now| now == log)) {
-        return Ok(());
+    match (epoch == then, now) {
+        (true, Some(now)) if now == log => return Ok(true),
+        (true, None) => return unknown(),
+        _ if stale => return Ok(false),
+        _ => {}
     }
     let what = "was used since it was dumped";
     let name = from.display();

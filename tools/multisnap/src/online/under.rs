@@ -18,11 +18,12 @@ use crate::{
     device::{Disk, For},
     dm::{self, klog::Log, node, wire::Dev, wire::Target, Control},
     failure::{words, Code, Failure},
-    identity, out, signature,
+    identity::{self, Compared},
+    out, signature,
     size::count,
     table::Table,
 };
-use multisnap_store::image::{Header, Image, Params, DIGESTS};
+use multisnap_store::image::{Header, Image, Params};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -306,8 +307,8 @@ impl Device {
         }
         let disk = Disk::open(plan.device, For::Live)?;
         // Where all differ, the module says that it is another one.
-        let some = (1..DIGESTS).contains(&identity::differing(&disk, header)?);
-        Ok(some.then_some("was written"))
+        let compared = identity::compare(&disk, header)?;
+        Ok(matches!(compared, Compared::Differs(..)).then_some("was written"))
     }
 
     /// Fails if there are snapshots that would lose something, unless that was said.

@@ -4,10 +4,11 @@
 
 use super::{
     basic::sample,
-    fixture::{multisnap, World, TYPES},
+    fixture::{device, multisnap, World, TYPES},
 };
-use multisnap_store::image::{SnapshotId, Type};
+use multisnap_store::image::{Device, Fault, Image, Page, SnapshotId, Type};
 use serde_json::Value;
+use std::{io, sync::Arc};
 
 /// Offsets of what is changed, from `Documentation/format.rst`.
 const USED_CHUNKS: usize = 368;
@@ -579,4 +580,63 @@ fn a_damaged_store_is_not_dumped() {
     ]);
     assert!(run.ends(2).err.contains("not whole"));
     assert!(!out.exists());
+}
+
+/// A device of which some blocks cannot be read.
+struct Holes(Arc<dyn Device>, Vec<u64>);
+
+impl Device for Holes {
+    fn blocks(&self) -> u64 {
+        self.0.blocks()
+    }
+
+    fn read(&self, nr: u64, pages: &mut [Page]) -> io::Result<()> {
+        let end = nr + pages.len() as u64;
+        match self.1.iter().any(|hole| (nr..end).contains(hole)) {
+            true => Err(io::ErrorKind::Other.into()),
+            false => self.0.read(nr, pages),
+        }
+    }
+
+    fn write(&self, _nr: u64, _pages: &[Page]) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A bad sector costs what there is no second one of, and no more.
+#[test]
+fn blocks_that_cannot_be_read_cost_what_was_in_them() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let newest = world.newest();
+        let plain = device(&world.store());
+        let mut whole = Image::open(&plain).unwrap();
+        let chunks = whole.header().origin_sectors / u64::from(whole.header().chunk_sectors);
+        let content = |image: &mut Image| -> Vec<_> {
+            let ids = (1..6).map(SnapshotId::top);
+            ids.flat_map(|id| (0..chunks).map(move |chunk| (chunk, id)))
+                .map(|(chunk, id)| image.find(chunk, id).ok())
+                .collect()
+        };
+        let wanted = content(&mut whole);
+        assert!(wanted.iter().flatten().flatten().count() > 3);
+        // The superblock, the older checkpoint, both, and a block of the log's ring.
+        for holes in [vec![0], vec![24 - newest], vec![0, 24 - newest], vec![40]] {
+            let device: Arc<dyn Device> = Arc::new(Holes(plain.clone(), holes.clone()));
+            assert!(Image::open(&device).is_err(), "{holes:?}");
+            let (mut image, faults) = Image::open_damaged(&device).unwrap();
+            assert_eq!(faults.len(), holes.len(), "{holes:?}: {faults:?}");
+            assert!(content(&mut image) == wanted, "{holes:?}");
+            assert!(!faults.contains(&Fault::LogEnds) && !faults.contains(&Fault::NoLog));
+        }
+        for holes in [vec![0, 28], vec![8, 16]] {
+            let device: Arc<dyn Device> = Arc::new(Holes(plain.clone(), holes));
+            assert!(Image::open_damaged(&device).is_err());
+        }
+    }
 }

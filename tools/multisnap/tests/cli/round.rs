@@ -4,9 +4,9 @@
 
 use super::{
     basic::sample,
-    fixture::{multisnap, World, TYPES},
+    fixture::{device, multisnap, Folder, World, TYPES},
 };
-use multisnap_store::image::{SnapshotId, Type};
+use multisnap_store::image::{Ids, Maker, Params, Refusal, SnapshotId, Type};
 use serde_json::Value;
 
 fn lines(world: &World, name: &str) -> Vec<Value> {
@@ -218,6 +218,35 @@ fn nothing_is_made_in_place() {
         multisnap(&["restore", &dump, &new, "--data", &store]).ends(0);
         world.cats("new");
     }
+}
+
+/// What was made of it so far looks like a store without a superblock, and lacks content.
+#[test]
+fn a_restore_that_was_killed_has_made_no_store() {
+    let folder = Folder::new();
+    let path = folder.path("out");
+    std::fs::write(&path, vec![0; 4096 * 4096]).unwrap();
+    let device = device(&path);
+    let params = Params {
+        uuid: [5; 16],
+        store_type: Type::Btree,
+        chunk_sectors: 8,
+        origin_sectors: 8 * 2000,
+    };
+    let mut maker = Maker::new(&device, &params).unwrap();
+    maker.create(SnapshotId::top(1), 1, "").unwrap();
+    let ids = Ids::Range(SnapshotId::top(1), SnapshotId::top(1));
+    for chunk in 0..1500 {
+        let made = maker.put_chunk(chunk, ids, |_| Ok::<(), Refusal>(()));
+        made.unwrap();
+    }
+    std::mem::forget(maker);
+    let (store, new) = (path.display().to_string(), folder.path("new"));
+    let run = multisnap(&["check", &store]).ends(1);
+    let text = run.text();
+    assert!(text.contains("superblock"), "{text}");
+    multisnap(&["repair", &store, &new.display().to_string()]).ends(1);
+    assert!(!new.exists());
 }
 
 #[test]

@@ -69,7 +69,11 @@ struct Inner {
     clean: usize,
     /// The superblock, if it is to be written last; or what it was, if it is damaged.
     held: Option<Box<Block>>,
+    /// Its copy, if that is to be written last.
+    held_copy: Option<Box<Block>>,
     hold: bool,
+    /// What cannot be read of the header is as if it were zero.
+    forgiving: bool,
 }
 
 /// A device as the stores see it. Clones are the same one.
@@ -85,7 +89,9 @@ impl Cache {
             cache: HashMap::new(),
             clean: 0,
             held: None,
+            held_copy: None,
             hold: false,
+            forgiving: false,
         })))
     }
 
@@ -115,21 +121,34 @@ impl Cache {
         }
     }
 
-    /// From here on the superblock is not written before it is [released](Self::release).
+    /// From here on the superblock and its copy are not written before they are
+    /// [released](Self::release).
     pub(super) fn hold(&self) {
         self.lock().hold = true;
     }
 
-    /// Writes the superblock.
+    /// Writes the superblock, and its copy before.
     pub(super) fn release(&self) -> io::Result<()> {
         let mut inner = self.lock();
         inner.hold = false;
-        let Some(block) = inner.held.take() else {
-            return Ok(());
-        };
-        inner.device.sync()?;
-        inner.device.write(format::SUPER_NR, &[Page(*block)])?;
+        let (copy, block) = (inner.held_copy.take(), inner.held.take());
+        for (nr, block) in [(format::SUPER_COPY_NR, copy), (format::SUPER_NR, block)] {
+            if let Some(block) = block {
+                inner.device.sync()?;
+                inner.device.write(nr, &[Page(*block)])?;
+            }
+        }
         inner.device.sync()
+    }
+
+    /// From here on what cannot be read of the header is as if it were zero.
+    pub(super) fn forgive(&self) {
+        self.lock().forgiving = true;
+    }
+
+    /// Whether a block can be read.
+    pub(super) fn is_readable(&self, nr: u64) -> bool {
+        self.lock().load(nr).is_ok()
     }
 }
 
@@ -144,7 +163,12 @@ impl Inner {
             return Err(EIO);
         }
         let mut page = [Page::ZERO];
-        self.device.read(nr, &mut page).map_err(|_| EIO)?;
+        if self.device.read(nr, &mut page).is_err() {
+            if !self.forgiving || nr >= format::HEADER_BLOCKS {
+                return Err(EIO);
+            }
+            page = [Page::ZERO];
+        }
         Ok(Box::new(page[0].0))
     }
 
@@ -251,8 +275,13 @@ impl Blocks for Cache {
 
     fn write_raw(&mut self, nr: u64, block: &Block) -> Result {
         let mut inner = self.lock();
-        if nr == format::SUPER_NR && inner.hold {
-            inner.held = Some(Box::new(*block));
+        let is_super = format::header(block).kind.get() == format::Kind::Super as u32;
+        if inner.hold && is_super {
+            let held = match nr {
+                format::SUPER_NR => &mut inner.held,
+                _ => &mut inner.held_copy,
+            };
+            *held = Some(Box::new(*block));
             return Ok(());
         }
         inner.device.write(nr, &[Page(*block)]).map_err(|_| EIO)

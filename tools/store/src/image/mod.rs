@@ -200,14 +200,30 @@ impl Image {
         let mut len = None;
         let mut why = why.clone();
         let mut copy = false;
+        let forgiving = why == Refusal::Io;
         let cache = |len, copy: bool| {
             let cache = Cache::new(device.clone(), len);
+            if forgiving {
+                cache.forgive();
+            }
             (!copy || cache.use_copy()).then_some(cache)
         };
+        if forgiving {
+            let plain = Cache::new(device.clone(), None);
+            for block in format::CHECKPOINT_NRS {
+                if !plain.is_readable(block) {
+                    let what = "checkpoint";
+                    faults.push(Fault::Load { what, block });
+                }
+            }
+            if let Some(mut cache) = cache(None, false) {
+                why = peek(&mut cache).err().unwrap_or(why);
+            }
+        }
         if matches!(why, Refusal::Damaged(_, format::SUPER_NR)) {
             let mut cache = cache(None, true).ok_or(why)?;
-            copy = true;
             let block = format::SUPER_NR;
+            copy = true;
             faults.push(Fault::Load {
                 what: "superblock",
                 block,
@@ -388,6 +404,11 @@ fn refusal(cache: &mut Cache, e: OpenError) -> Refusal {
 /// the end of the origin. See `Documentation/format.rst`.
 pub fn sample_sector(i: usize, origin_sectors: u64) -> u64 {
     store::Identity::position(i, origin_sectors)
+}
+
+/// How many samples of an origin of this size there are; a part of 4 KiB at its end is none.
+pub fn samples_taken(origin_sectors: u64) -> usize {
+    store::Identity::taken(origin_sectors)
 }
 
 /// Digest of the content of a sample.
