@@ -24,7 +24,7 @@ links() { udevadm info -q symlink "$1" | tr ' ' '\n' | grep -E 'by-(uuid|label)/
 uuid() { sed -n "s|^UUID=\([^ ]*\) $1 .*|\1|p" /etc/fstab; }
 
 tests() {
-	echo "1..$((stage == 1 ? 50 : 47 + hibernates * 6))"
+	echo "1..$((stage == 1 ? 51 : 47 + hibernates * 6))"
 	is "the root file system is on its origin" "$(source_of /)" /dev/mapper/root
 	is "which is of the target" "$(dmsetup table root | cut -d ' ' -f 3)" multisnapshot
 	is "/home is on its origin" "$(source_of /home)" /dev/mapper/ms-home
@@ -87,6 +87,7 @@ tests() {
 		like "its unit says what to do" "$(journalctl -b --no-pager -u "$odd")" \
 			"vg-odd was written without multisnapshot, so 1 snapshot in .*multisnap under /dev/mapper/vg-odd /dev/mapper/vg-odd--msstore --lose-snapshots"
 		ok "which puts it under" multisnap under /dev/mapper/vg-odd /dev/mapper/vg-odd--msstore --lose-snapshots
+		is "what is lost is in the journal" "$(journalctl -k -b --no-pager | grep -c 'was written while')" 1
 		ok "and starts the unit" within 10 systemctl is-active "$odd"
 		ok "then it can be mounted" systemctl start odd.mount
 		ok "a snapshot of the root file system is cut" multisnap snapshot root --name first

@@ -9,7 +9,7 @@ type=${TYPE:-btree}
 debug=/sys/kernel/debug
 if [ ! -d $debug/failslab ]; then
 	plan 1
-	skip "faults" "not the debug kernel"
+	is "the debug kernel has what makes faults" "${DEBUG_KERNEL:-none}" none
 	exit
 fi
 plan 7

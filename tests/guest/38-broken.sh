@@ -7,7 +7,7 @@
 # cpus: 2
 . ./lib.sh
 type=${TYPE:-btree}
-modprobe -q dm-flakey
+modprobe dm-flakey
 dust=
 ! modprobe -q dm-dust || dust=1
 plan $((5 * 2 * 9 + 1 + 6 + 4 + 8 + 6 + 4 + 3))
@@ -134,7 +134,7 @@ torture_with() {
 	(
 		sleep 1
 		while [ ! -e /tmp/stop ]; do
-			become "$1" "$3"
+			become "$1" "$3" && echo >> /tmp/become
 			sleep "0.$((RANDOM % 10))"
 			become "$1" "$(whole "$2")"
 			sleep "$((RANDOM % 3)).$((RANDOM % 10))"
@@ -142,12 +142,14 @@ torture_with() {
 		rm /tmp/stop
 	) &
 	job=$!
+	: > /tmp/become
 	torture seed="${SEED:-$RANDOM}" origin=/dev/mapper/od sectors="$(sectors /dev/o)" store=/dev/mapper/st \
 		type="$type" generic="$4" faults=broken restarts=no rounds=6 stop=/tmp/stop > /tmp/summary || rc=$?
 	cat /tmp/summary
 	kill $job 2> /dev/null
 	wait $job
 	cleanup
+	[ "$(wc -l < /tmp/become)" -gt 2 ] || { echo "it did not fail"; rc=1; }
 	return $rc
 }
 size=$((16 << 11)) store_size=$((192 << 11))

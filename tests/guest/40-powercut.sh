@@ -55,7 +55,9 @@ if [ "$boots" -lt 2 ]; then
 	written=$(take_snapshot ms)
 	make_snap written $origin "$written"
 	scribble /dev/mapper/ms &
+	jobs=($!)
 	scribble /dev/mapper/written 1m &
+	jobs+=($!)
 	sleep 1
 	for seed in 1 2 3; do
 		write_pattern /dev/mapper/written 0 64 "$((boots * 10 + seed))"
@@ -64,13 +66,15 @@ if [ "$boots" -lt 2 ]; then
 	done
 	note "synced $written $((boots * 10 + 3))"
 	cut
+	! kill -0 "${jobs[@]}" || note busy
 	sleep "0.$((RANDOM % 10))"
 	echo b > /proc/sysrq-trigger
 	sleep 60
 fi
 
-plan 9
+plan 10
 is "the machine stopped twice" "$(noted boot | wc -l)" 3
+is "both times with writes under way" "$(noted busy | wc -l)" 2
 is "the store is in order" "$(ms_status ms mode) $(ms_status ms needs_check)" "rw -"
 is "all snapshots are there" "$(ms_status ms ids)" 1-10
 ok "the snapshots of before the first stop are right" verify < <(noted sum | head -n 4)

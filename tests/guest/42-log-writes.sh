@@ -6,7 +6,7 @@
 # cpus: 2
 . ./lib.sh
 points=${LOG_POINTS:-4}
-plan $((2 * (points + 4)))
+plan $((2 * (points + 6)))
 
 # parts <device> <name>: its first 8 MiB as <name>o, the rest as <name>s.
 parts() {
@@ -58,6 +58,7 @@ for STORE_TYPE in btree bitmask; do
 		[ "$n" -ne 3 ] || { message log mark "going 1"; message ms delete 1; message log mark "gone 1"; }
 	done
 	sleep 0.7
+	ok "$STORE_TYPE: all the time there are writes" kill -0 $job
 	kill $job
 	wait $job
 	dmsetup remove ms
@@ -83,5 +84,6 @@ for STORE_TYPE in btree bitmask; do
 		dmsetup remove ro rs
 		dmsetup remove copy
 	done
+	is "$STORE_TYPE: in the end it had been the most" "$(grep -c '^cut ' /tmp/marks) $(grep -c '^go' /tmp/marks)" "4 2"
 	cleanup
 done

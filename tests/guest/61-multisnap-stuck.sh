@@ -27,7 +27,7 @@ stuck() {
 	dmsetup suspend od
 	dd if=/dev/zero of=/dev/mapper/"${1:-slow}" bs=16k count=1 oflag=direct status=none &
 	job=$!
-	within 10 test "$(awk '{ print $9 }' /sys/block/"$(block_name /dev/mapper/"${1:-slow}")"/stat)" -gt 0
+	within 10 grep -q '^State:.D' /proc/$job/status || diag "the write does not wait"
 }
 go() {
 	dmsetup resume od

@@ -141,7 +141,8 @@ works "what is older than four weeks is removed" remove v --older-than 4w
 left() { multisnap list v --json | jq '.volumes[0].snapshots | length'; }
 is "the rest is there" "$(left)" 4
 works "a rolling rule" prune v --keep-last 2 --keep-daily 2
-is "keeps what it says" "$(left)" 3
+# The last two are those that were made last, whatever the clock said.
+is "keeps what it says" "$(left)" 2
 umount /mnt/now
 works "all is put away" stop v
 rc=0

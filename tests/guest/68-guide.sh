@@ -166,7 +166,7 @@ multisnap list home --json > /tmp/list
 wanted=$(jq -r '.volumes[0].snapshots[] | "\(.id) \(.time) \(.name // "-")"' /tmp/list | perl -e '
 	my (%keep, @unnamed);
 	for (<STDIN>) { my ($id, $time, $name) = split; $name eq "-" ? push @unnamed, [$id, $time] : $keep{$id}++ }
-	@unnamed = sort { $b->[1] <=> $a->[1] || $b->[0] <=> $a->[0] } @unnamed;
+	@unnamed = sort { $b->[0] <=> $a->[0] } @unnamed;
 	$keep{$_->[0]}++ for @unnamed[0 .. 23];
 	for my $rule ([3600, 48], [86400, 31]) {
 		my %seen;
