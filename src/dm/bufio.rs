@@ -281,6 +281,12 @@ impl<S: Seal> Bufio<S> {
         unsafe { ffi::dm_bufio_forget(self.client.client, nr) };
     }
 
+    /// Drops all clean blocks from the cache.
+    pub(crate) fn forget_all(&mut self) {
+        // SAFETY: The client lives; we hold no buffer and no lock.
+        unsafe { ffi::dm_bufio_forget_buffers(self.client.client, 0, u64::MAX) };
+    }
+
     /// Number of blocks on the device, at this moment.
     pub(crate) fn blocks(&self) -> u64 {
         // SAFETY: The client lives.

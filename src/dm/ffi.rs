@@ -239,6 +239,7 @@ extern "C" {
     pub(super) fn dm_bufio_mark_buffer_dirty(b: *mut Buffer);
     pub(super) fn dm_bufio_prefetch(c: *mut BufioClient, block: u64, blocks: c_uint);
     pub(super) fn dm_bufio_forget(c: *mut BufioClient, block: u64);
+    pub(super) fn dm_bufio_forget_buffers(c: *mut BufioClient, block: u64, n_blocks: u64);
     pub(super) fn dm_bufio_write_dirty_buffers(c: *mut BufioClient) -> c_int;
     pub(super) fn dm_bufio_get_device_size(c: *mut BufioClient) -> u64;
     pub(super) fn dm_bufio_get_block_number(b: *mut Buffer) -> u64;

@@ -95,6 +95,10 @@ impl Blocks for MetaBlocks {
         self.bufio.forget(nr);
     }
 
+    fn forget_all(&mut self) {
+        self.bufio.forget_all();
+    }
+
     fn prefetch(&mut self, nr: u64) {
         if nr < self.len() {
             self.bufio.prefetch(nr, 1);

@@ -50,7 +50,7 @@ pub(crate) trait Blocks: Send {
     fn write_dirty(&mut self) -> Result;
 
     /// Drops every clean block from memory.
-    fn forget_all(&mut self) {}
+    fn forget_all(&mut self);
 
     /// What was made dirty until now is for a checkpoint that begins.
     fn checkpoint_begins(&mut self) {}

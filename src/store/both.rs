@@ -222,8 +222,13 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
         } = self;
         base.data.check_frees(exceptions.edit().frees())?;
         // A piece of the data area that goes to metadata may cost more of it than before.
-        base.prepare(exceptions.blocks(&base.data), 1, urgency)?;
-        base.prepare(exceptions.blocks(&base.data), 1, urgency)?;
+        loop {
+            let blocks = exceptions.blocks(&base.data);
+            base.prepare(blocks, 1, urgency)?;
+            if exceptions.blocks(&base.data) <= blocks {
+                break;
+            }
+        }
         let batch = Some(base.log.batch());
         let Base { meta, data, .. } = base;
         exceptions.read_ahead(meta, data)?;
@@ -462,6 +467,11 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
         self.base.forget(id)
     }
 
+    fn unforgotten(&mut self) -> Result<Option<SnapId>> {
+        let base = &mut self.base;
+        base.snaps.not_forgotten(&mut base.meta)
+    }
+
     fn rename(&mut self, id: SnapId, name: &[u8]) -> Result {
         self.base.rename(id, name)
     }
@@ -515,6 +525,10 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             return Ok(false);
         };
         let pass = self.base.sweep_pass;
+        if oldest > pass {
+            // That sweep would never come.
+            return Err(EILSEQ);
+        }
         if oldest < pass - 1 {
             // The last sweep left more to remove than fits into one record.
             return self.base.swept(pass - 1);

@@ -86,7 +86,7 @@ impl DataSpace {
         used: u64,
         chunk_blocks: u64,
     ) -> Result<Self> {
-        if used > next || next > chunks {
+        if used > next || next > chunks || hot.nr > chunks / GROUP {
             return Err(EILSEQ);
         }
         let mut space = Self {

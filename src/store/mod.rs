@@ -243,6 +243,9 @@ pub(crate) trait ExceptionStore: Send {
     /// Takes a deleted id out of the live set.
     fn forget(&mut self, id: SnapId) -> Result;
 
+    /// At a load: an id whose deletion is durable, and that there was no room to forget.
+    fn unforgotten(&mut self) -> Result<Option<SnapId>>;
+
     /// Gives `id` a name of at most 63 bytes; the caller has checked the letters.
     fn rename(&mut self, id: SnapId, name: &[u8]) -> Result;
 

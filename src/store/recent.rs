@@ -169,11 +169,16 @@ impl Recent {
         self.move_all(List::Writing, List::Clean);
         let overflow = core::mem::take(&mut self.overflow);
         if overflow {
-            while let Some(i) = self.last(List::Clean) {
-                self.drop_slot(i);
-            }
+            self.forget_clean();
         }
         overflow
+    }
+
+    /// All clean blocks go from memory.
+    fn forget_clean(&mut self) {
+        while let Some(i) = self.last(List::Clean) {
+            self.drop_slot(i);
+        }
     }
 
     /// Takes over what `old` has; `f` gets each block that has to go.
@@ -384,6 +389,11 @@ impl<B: Blocks> Blocks for Limited<B> {
     fn forget(&mut self, nr: u64) {
         self.recent.gone(nr);
         self.below.forget(nr);
+    }
+
+    fn forget_all(&mut self) {
+        self.recent.forget_clean();
+        self.below.forget_all();
     }
 
     fn prefetch(&mut self, nr: u64) {

@@ -214,14 +214,15 @@ tests_again() {
 	mount -o ro,noload /dev/mapper/plain-old /mnt
 	is "its snapshot has what was there" "$(cat /mnt/etc/under)" "before 2"
 	umount /mnt
-	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c 'was written while')" 0
+	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c ': plain .*was written while')" 0
 	is "it has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
 	is "its unit is active" "$(systemctl is-active multisnap@plain.service)" active
 	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
 	ok "and cut" multisnap snapshot plain
 	within 10 systemctl is-failed "$kept" > /dev/null
-	is "no unit failed, but of the volume that was written with multisnap=off" \
-		"$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" "$kept"
+	# /home was written as well, and its snapshots may have lost what they are mounted by.
+	is "no unit failed, but of the volumes that were written with multisnap=off" \
+		"$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1 | grep -vE '^(before|old)\.mount$')" "$kept"
 	is "which is not mounted" "$(source_of /kept)" ""
 }
 kind() { dmsetup table plain | cut -d ' ' -f 3; }

@@ -159,6 +159,9 @@ impl Blocks for Ram {
 
     fn prefetch(&mut self, _nr: u64) {}
 
+    // Nothing is kept beside what is dirty.
+    fn forget_all(&mut self) {}
+
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         let mut inner = self.lock();
         let nr = inner.access(nr)?;

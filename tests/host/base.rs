@@ -23,6 +23,7 @@ for_both!(
     an_image_that_was_cut_short_is_refused,
     flipped_bits_of_an_unclean_image,
     hostile_numbers_are_errors,
+    a_group_beyond_the_area_is_refused,
     any_allocation_may_fail,
     any_command_of_a_load_may_fail,
     a_load_may_be_cut_anywhere,
@@ -398,6 +399,26 @@ fn hostile_numbers_are_errors(of: StoreType) {
     assert!(loaded > 1000 && refused > 1000);
 }
 
+/// The group of chunks that is kept out of the tree of free ones, and is none.
+fn a_group_beyond_the_area_is_refused(of: StoreType) {
+    let (disk, _) = image(of, false);
+    let numbers = [(360, 3), (368, 1), (424, 1 << 58), (432, 1)];
+    for nr in [8, 16] {
+        let mut block = read(&disk, nr);
+        for (at, n) in numbers {
+            block[at..at + 8].copy_from_slice(&u64::to_le_bytes(n));
+        }
+        let sum = super::ram::crc32c(!0, &block[4..]);
+        block[..4].copy_from_slice(&sum.to_le_bytes());
+        write(&disk, nr, &block);
+    }
+    let open = Open::peek(Shared::new(disk), false);
+    assert!(matches!(
+        open.and_then(load).err(),
+        Some(OpenError::Damaged(..))
+    ));
+}
+
 /// Does a little of everything, come what may.
 fn exercise(store: &mut dyn ExceptionStore) {
     let mut from = SnapId(0);
@@ -699,6 +720,7 @@ impl Blocks for Broken {
         Err(EIO)
     }
     fn forget(&mut self, _nr: u64) {}
+    fn forget_all(&mut self) {}
     fn prefetch(&mut self, _nr: u64) {}
     fn read_raw(&mut self, _nr: u64, _block: &mut Block) -> Result {
         Err(EIO)

@@ -3,10 +3,13 @@
 //! Space: all of it can be used, however scattered it is, and what is deleted comes back.
 
 use super::range::{cases, step, steps};
-use super::range_check::audit_swept;
-use super::range_model::Rig;
-use crate::store::{ExceptionStore, SnapId, StoreType};
+use super::range_check::{audit, audit_swept};
+use super::range_model::{Rig, Shared};
+use crate::image::drive::{commit, freeze};
+use crate::store::{load, ExceptionStore, Open, SnapId, StoreType};
+use kernel::prelude::*;
 use proptest::prelude::*;
+use std::vec::Vec;
 
 /// Fills the store with one snapshot's chunks, and lets go of all but every `keep`th.
 fn scattered(blocks: u64, chunks: u64, keep: u64) -> (Rig, SnapId) {
@@ -132,4 +135,58 @@ fn deletion_gives_back_what_nobody_needs(of: StoreType) {
         let space = rig.store.space();
         assert_eq!(space.used_chunks, space.metadata_chunks);
     });
+}
+
+/// Nothing but a deletion's second half may be what a load has no room for.
+#[test]
+fn a_deletion_that_had_no_room_for_its_rest_is_loaded() {
+    let (mut rig, one) = scattered(400, 600, 2);
+    let mut ids = Vec::new();
+    'full: while let Some(id) = rig.create(None, b"") {
+        ids.push(id);
+        for chunk in 0..600 {
+            let before = rig.counts.get("really full").copied();
+            rig.write_snapshot(id, chunk, true);
+            if rig.counts.get("really full").copied() != before {
+                break 'full;
+            }
+        }
+    }
+    rig.commit();
+    rig.begin_checkpoint(None);
+    rig.end_checkpoint(true);
+    let full = rig.blocks.disk().copy();
+    let (mut tight, last) = (0, ids[ids.len() - 1]);
+    for steps in 0..60 {
+        let mut blocks = Shared::new(full.copy());
+        let mut store = load(Open::peek(blocks.clone(), false).unwrap()).unwrap();
+        store.delete(one).unwrap();
+        commit(&mut *store, &mut blocks).unwrap();
+        store.forget(one).unwrap();
+        commit(&mut *store, &mut blocks).unwrap();
+        freeze(&mut *store, &mut blocks, None).unwrap();
+        for _ in 0..steps {
+            if store.sweep_step().is_err() {
+                break;
+            }
+            commit(&mut *store, &mut blocks).unwrap();
+        }
+        if store.delete(last).is_err() {
+            continue;
+        }
+        commit(&mut *store, &mut blocks).unwrap();
+        tight += u32::from(store.forget(last) == Err(EAGAIN));
+        drop(store);
+        // The machine stops here.
+        for read_only in [true, false] {
+            let blocks = Shared::new(blocks.disk().copy());
+            let mut store = load(Open::peek(blocks.clone(), read_only).unwrap()).unwrap();
+            audit(&mut *store);
+            if !read_only {
+                assert_eq!(store.unforgotten(), Ok(None), "{steps}");
+                assert!(!store.is_live(last));
+            }
+        }
+    }
+    assert!(tight > 0, "there was room each time");
 }

@@ -149,10 +149,14 @@ impl<W: World> Machine<W> {
     /// A machine for an opened store.
     #[inline(never)]
     pub(crate) fn new(
-        store: KBox<dyn ExceptionStore>,
+        mut store: KBox<dyn ExceptionStore>,
         preserve_on_error: bool,
         mode: Mode,
     ) -> Result<Self> {
+        let forgetting = match mode {
+            Mode::Rw => store.unforgotten()?.map(|id| (id, false)),
+            _ => None,
+        };
         Ok(Machine {
             store,
             slots: Slots::new()?,
@@ -170,7 +174,7 @@ impl<W: World> Machine<W> {
             leaving: None,
             control_id: None,
             deleting: None,
-            forgetting: None,
+            forgetting,
             forget_held: false,
             lapsed: None,
             orphan: None,

@@ -46,6 +46,9 @@ impl<B: Blocks> Base<B> {
                 snaps.delete(meta, id)
             }
             RecordKind::Forget => {
+                if words[1] > self.sweep_pass {
+                    return Err(EILSEQ);
+                }
                 meta.reserve(snaps.blocks_to_forget(), 0)?;
                 snaps.forget(meta, id, words[1])
             }
@@ -104,12 +107,33 @@ impl<B: Blocks> Base<B> {
         // A last word may count an id that was given and not durable: it may be given again.
         let newest = last_number(self.snaps.next_top());
         self.lost_to = self.lost_to.min(newest);
+        // Where there is no room for that now, a checkpoint makes some, and the engine goes on.
+        match self.forget_deleted() {
+            Err(e) if e == EAGAIN || e == ENOSPC => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Takes snapshots out of the live ones whose deletion the log had, and nothing more of it.
+    fn forget_deleted(&mut self) -> Result {
         while let Some(id) = self.snaps.not_forgotten(&mut self.meta)? {
             self.meta.reserve(self.snaps.blocks_to_forget(), 0)?;
             let pass = self.sweep_pass - u64::from(self.sweep_chunk == 0);
             self.snaps.forget(&mut self.meta, id, pass)?;
         }
         Ok(())
+    }
+
+    /// Does what [`settle`](Self::settle) had no room for, if there is some by now. Answers whether
+    /// anything was done.
+    pub(in crate::store) fn settle_rest(&mut self) -> Result<bool> {
+        if self.snaps.not_forgotten(&mut self.meta)?.is_none() {
+            return Ok(false);
+        }
+        match self.forget_deleted() {
+            Err(e) if e == EAGAIN || e == ENOSPC => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 
     /// Makes what was replayed durable, as one new checkpoint; from here on the log is empty.

@@ -31,6 +31,9 @@ impl<B: Blocks, X: Exceptions> Store<B, X> {
         }
         if !base.read_only {
             base.restart(exceptions.root())?;
+            if base.settle_rest()? {
+                base.restart(exceptions.root())?;
+            }
         }
         Ok(store)
     }

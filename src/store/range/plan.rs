@@ -48,7 +48,7 @@ impl Plan {
             let rec = self.touched[i];
             let left = new.lo.checked_sub(1).and_then(|hi| snaps.trim(rec.lo, hi));
             let right = new.hi.checked_add(1).and_then(|lo| snaps.trim(lo, rec.hi));
-            self.replace(&rec, [left, right], new.lo)?;
+            self.replace(&rec, [left, right], Some(new.lo))?;
         }
         self.edit.put(new.entry(chunk))?;
         self.find_frees(map, m, new.dest())?;
@@ -76,7 +76,7 @@ impl Plan {
                     break;
                 }
                 self.touched.push_within_capacity(rec).map_err(|_| EILSEQ)?;
-                self.replace(&rec, [part, None], u64::MAX)?;
+                self.replace(&rec, [part, None], None)?;
             }
             match rec.hi.checked_add(1) {
                 Some(next) => lo = next,
@@ -101,9 +101,9 @@ impl Plan {
 
     /// Puts `parts` of `rec` in its place. A record that is going to be put at `kept` anyway need
     /// not be removed before.
-    fn replace(&mut self, rec: &Rec, parts: [Option<(u64, u64)>; 2], kept: u64) -> Result {
+    fn replace(&mut self, rec: &Rec, parts: [Option<(u64, u64)>; 2], kept: Option<u64>) -> Result {
         let begins = |part: &(u64, u64)| part.0 == rec.lo;
-        if rec.lo != kept && !parts.iter().flatten().any(begins) {
+        if Some(rec.lo) != kept && !parts.iter().flatten().any(begins) {
             self.edit.remove([self.chunk, rec.lo])?;
         }
         for (lo, hi) in parts.into_iter().flatten() {

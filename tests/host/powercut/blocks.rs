@@ -198,6 +198,9 @@ impl Blocks for Shared {
 
     fn prefetch(&mut self, _nr: u64) {}
 
+    // Nothing is kept beside what is dirty.
+    fn forget_all(&mut self) {}
+
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         let device = self.lock();
         if nr * BLOCK_SECTORS >= device.disk.len() || device.is_dead() {

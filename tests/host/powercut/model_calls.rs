@@ -311,6 +311,10 @@ impl ExceptionStore for ModelStore {
         Ok(())
     }
 
+    fn unforgotten(&mut self) -> Result<Option<SnapId>> {
+        Ok(None)
+    }
+
     fn forget(&mut self, id: SnapId) -> Result {
         self.faults.check("forget")?;
         self.state.live.remove(&id.0).ok_or(ENOENT)?;

@@ -46,6 +46,9 @@ impl Blocks for Shared {
     fn prefetch(&mut self, nr: u64) {
         self.0.lock().unwrap().prefetch(nr);
     }
+    fn forget_all(&mut self) {
+        self.0.lock().unwrap().forget_all();
+    }
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         self.0.lock().unwrap().read_raw(nr, block)
     }

@@ -105,6 +105,9 @@ impl Blocks for Memory {
 
     fn prefetch(&mut self, _nr: u64) {}
 
+    // Nothing is kept beside what is dirty.
+    fn forget_all(&mut self) {}
+
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         match self.lock().kept.get(&nr) {
             Some(kept) => block.copy_from_slice(&kept.block[..]),

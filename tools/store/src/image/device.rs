@@ -265,6 +265,12 @@ impl Blocks for Cache {
         }
     }
 
+    fn forget_all(&mut self) {
+        let mut inner = self.lock();
+        inner.cache.retain(|_, cached| cached.dirty);
+        inner.clean = 0;
+    }
+
     fn prefetch(&mut self, _nr: u64) {}
 
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
