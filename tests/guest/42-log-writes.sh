@@ -13,28 +13,30 @@ parts() {
 	dmsetup create "$2o" --table "0 16384 linear $1 0"
 	dmsetup create "$2s" --table "0 $(($(sectors "$1") - 16384)) linear $1 16384"
 }
+# mark <text>: one word, as dm-log-writes takes no more.
+mark() { message log mark "$1"; }
 # cut_one: a snapshot, and a mark that says what must be in it from there on.
 cut_one() {
 	local id
 	id=$(message ms create) && dmsetup suspend ms || return 1
-	message log mark "cut $id $(checksum /dev/mapper/o)"
+	mark "cut:$id:$(checksum /dev/mapper/o | tr " " -)" || { dmsetup resume ms; return 1; }
 	dmsetup resume ms
 }
 # holds: what was played back is a store with all that the marks promise.
 holds() {
 	local id sum here rc=0
 	make_ms again /dev/mapper/ro /dev/mapper/rs 8 "1 preserve-on-error" || return 1
-	while read -r _ id sum; do
+	while IFS=: read -r _ id sum; do
 		here=absent
 		if make_snap snap /dev/mapper/ro "$id" 2> /dev/null; then
-			here=$(checksum /dev/mapper/snap)
+			here=$(checksum /dev/mapper/snap | tr " " -)
 			dmsetup remove snap
 		fi
 		# While it is being deleted it may be there or not.
-		! grep -qx "going $id" /tmp/marks || sum=$here
-		! grep -qx "gone $id" /tmp/marks || sum=absent
+		! grep -qx "going:$id" /tmp/marks || sum=$here
+		! grep -qx "gone:$id" /tmp/marks || sum=absent
 		[ "$here" = "$sum" ] || { echo "snapshot $id: $here, not $sum"; rc=1; }
-	done < <(grep '^cut ' /tmp/marks)
+	done < <(grep '^cut:' /tmp/marks)
 	[ "$(ms_status again lost) $(ms_status again mode)" = "0 rw" ] || { status again; rc=1; }
 	dmsetup remove again
 	return $rc
@@ -55,7 +57,7 @@ for STORE_TYPE in btree bitmask; do
 	for n in 1 2 3 4; do
 		sleep 0.7
 		ok "$STORE_TYPE: snapshot $n is cut" cut_one
-		[ "$n" -ne 3 ] || { message log mark "going 1"; message ms delete 1; message log mark "gone 1"; }
+		[ "$n" -ne 3 ] || { mark going:1 && message ms delete 1 && mark gone:1; }
 	done
 	sleep 0.7
 	ok "$STORE_TYPE: all the time there are writes" kill -0 $job
@@ -84,6 +86,6 @@ for STORE_TYPE in btree bitmask; do
 		dmsetup remove ro rs
 		dmsetup remove copy
 	done
-	is "$STORE_TYPE: in the end it had been the most" "$(grep -c '^cut ' /tmp/marks) $(grep -c '^go' /tmp/marks)" "4 2"
+	is "$STORE_TYPE: in the end it had been the most" "$(grep -c '^cut:' /tmp/marks) $(grep -c '^go' /tmp/marks)" "4 2"
 	cleanup
 done

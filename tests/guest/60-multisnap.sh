@@ -3,7 +3,7 @@
 # how it fails.
 # timeout: 480
 . ./lib.sh
-plan 144
+plan 145
 
 . ./multisnap.sh
 # field <jq filter> <word>...: of what is printed with --json.
@@ -71,7 +71,11 @@ works "is made" snapshot gone
 works "and stopped" stop gone
 dd if=/dev/zero of=/dev/s bs=4k count=1 oflag=direct status=none
 refused_with 1 "without its first block it is not started" "/dev/s is damaged: superblock, block 0; .*check /dev/s" start /dev/o /dev/s
-refused_with 1 "nor saved without a dump" "superblock, block 0: .*multisnap restore DUMP /tmp/new --data /dev/s" repair /dev/s /tmp/new
+ms repair /dev/s /tmp/new
+is "it is saved by the copy" "$rc" 0
+rm /tmp/new
+dd if=/dev/zero of=/dev/s bs=4k seek=28 count=1 oflag=direct status=none
+refused_with 1 "and without that not without a dump" "superblock, block 0: .*multisnap restore DUMP /tmp/new --data /dev/s" repair /dev/s /tmp/new
 before=$(checksum /dev/s)
 refused "nor overwritten" "/dev/s holds what is left of a store.*multisnap restore DUMP OUT --data /dev/s; or, .*wipefs" \
 	create /dev/o /dev/s

@@ -21,6 +21,7 @@ mod base;
 mod bitmask;
 mod disk;
 mod hostile;
+mod loss;
 mod meta;
 mod order;
 mod powercut;
