@@ -461,8 +461,9 @@ impl<B: Blocks> Base<B> {
             return Ok(());
         }
         if self.log.in_doubt() {
-            // The checkpoint that ends the doubt says it.
+            // The checkpoint that ends the doubt says it, unless that is on its way already.
             self.check_writable()?;
+            self.log.check_freeze().map_err(|_| EAGAIN)?;
             self.lost_to = newest.0;
             return Ok(());
         }

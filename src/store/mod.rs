@@ -165,7 +165,8 @@ pub(crate) trait ExceptionStore: Send {
 
     /// Records that what ids existing now do not have a record for is lost: nothing that the
     /// origin still holds counts as theirs any more. After a failed log write the checkpoint that
-    /// ends the doubt makes it durable, without a record; a read-only store only notes it.
+    /// ends the doubt makes it durable, without a record: `EAGAIN` if that one is out already. A
+    /// read-only store only notes it.
     fn record_all_lost(&mut self) -> Result;
 
     /// Records that all of `chunk` is zero for snapshot `id`, whatever was there. What it had alone

@@ -32,6 +32,7 @@ for_both!(
     every_second_deleted_is_still_one_copy,
     a_full_store_can_be_emptied,
     a_freed_chunk_is_not_used_too_early,
+    a_loss_in_doubt_waits_for_a_checkpoint_that_says_it,
     torn_commits,
     torn_checkpoints,
     a_hundred_thousand_in_order,
@@ -251,6 +252,29 @@ fn a_freed_chunk_is_not_used_too_early(of: StoreType) {
             }
         }
     }
+}
+
+/// A log write fails while a checkpoint that contains its batch is out, and then all is lost: that
+/// checkpoint ends the doubt, but was made before the loss.
+fn a_loss_in_doubt_waits_for_a_checkpoint_that_says_it(of: StoreType) {
+    let mut rig = rig(of);
+    rig.create(None, b"");
+    rig.write_origin(0);
+    rig.begin_checkpoint(None);
+    rig.end_write_with(Some(0));
+    assert_eq!(rig.store.record_all_lost(), Err(EAGAIN));
+    rig.lose_all();
+    // What may be written to the origin now must not be taken for the snapshot's.
+    rig.write_origin(1);
+    rig.commit();
+    let disk = rig.blocks.disk();
+    let at = disk.log_len();
+    rig.reload(disk, at);
+    rig.check();
+    assert_eq!(
+        rig.store.find(Chunk(1), SnapId::top(1)),
+        Ok(Found::Private(Value::Lost))
+    );
 }
 
 /// Commits of several blocks, torn again and again at the same place of the ring: blocks that are
