@@ -145,7 +145,7 @@ impl<W: World> Machine<W> {
             self.parted = None;
             world.control_done(result.map(|()| None));
         } else {
-            // Copies wake us, and so do readers; this is for those that end in between.
+            // Whoever ends wakes us; should nobody, this does.
             world.later(Timer::Retry, NO_MEMORY_MS);
         }
     }

@@ -127,13 +127,12 @@ impl<B: Blocks> Base<B> {
     /// Does what [`settle`](Self::settle) had no room for, if there is some by now. Answers whether
     /// anything was done.
     pub(in crate::store) fn settle_rest(&mut self) -> Result<bool> {
-        if self.snaps.not_forgotten(&mut self.meta)?.is_none() {
-            return Ok(false);
-        }
+        let left = self.snaps.not_forgotten(&mut self.meta)?;
         match self.forget_deleted() {
-            Err(e) if e == EAGAIN || e == ENOSPC => Ok(false),
-            other => other.map(|()| true),
+            Err(e) if e == EAGAIN || e == ENOSPC => (),
+            other => other?,
         }
+        Ok(self.snaps.not_forgotten(&mut self.meta)? != left)
     }
 
     /// Makes what was replayed durable, as one new checkpoint; from here on the log is empty.

@@ -244,6 +244,20 @@ pub(super) struct Bench {
 
 /// A machine that runs on a store with room for `data_chunks` chunks.
 pub(super) fn bench_of(preserve_on_error: bool, data_chunks: u64) -> Bench {
+    let mut bench = bench_on(preserve_on_error, data_chunks, |_| ());
+    // There is nothing to sweep, which it sees at its first step.
+    bench.run();
+    bench.timer();
+    assert!(bench.desk.later.is_empty());
+    bench
+}
+
+/// A machine that has not run yet, on a store to which `before` was done.
+pub(super) fn bench_on(
+    preserve_on_error: bool,
+    data_chunks: u64,
+    before: impl FnOnce(&mut ModelStore),
+) -> Bench {
     let sizes = Sizes {
         chunk_sectors: 8,
         origin_sectors: 800,
@@ -254,19 +268,15 @@ pub(super) fn bench_of(preserve_on_error: bool, data_chunks: u64) -> Bench {
     let history = History::default();
     let shared = Shared::new(Disk::new(sizes.store_sectors()), 1);
     ModelStore::format(&shared, &history);
-    let store = ModelStore::open(&shared, sizes, &history).unwrap();
+    let mut store = ModelStore::open(&shared, sizes, &history).unwrap();
+    before(&mut store);
     let faults = store.faults.clone();
     let machine = Machine::new(Box::new(store), preserve_on_error, Mode::Rw).unwrap();
-    let mut bench = Bench {
+    Bench {
         desk: Desk::default(),
         machine,
         faults,
-    };
-    // There is nothing to sweep, which it sees at its first step.
-    bench.run();
-    bench.timer();
-    assert!(bench.desk.later.is_empty());
-    bench
+    }
 }
 
 /// A machine on a store with plenty of room, and this many snapshots.
@@ -285,15 +295,20 @@ impl Bench {
     /// Cuts this many snapshots.
     pub(super) fn create(&mut self, snapshots: u32) {
         for _ in 0..snapshots {
-            self.control(Control::Create {
-                parent: None,
-                id: None,
-                created: 1,
-                name: [0; NAME_LEN],
-            });
+            self.begin_create();
             self.end_log(Ok(()));
             assert!(matches!(self.desk.control.pop(), Some(Ok(Some(_)))));
         }
+    }
+
+    /// Asks for a snapshot.
+    pub(super) fn begin_create(&mut self) {
+        self.control(Control::Create {
+            parent: None,
+            id: None,
+            created: 1,
+            name: [0; NAME_LEN],
+        });
     }
 
     /// Lets the machine do what it can.

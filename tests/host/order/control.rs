@@ -2,9 +2,9 @@
 
 //! Commands.
 
-use super::bench::{bench, snap, At};
+use super::bench::{bench, bench_on, snap, At};
 use crate::engine::order::{Control, Copied, Mode};
-use crate::store::{SnapId, NAME_LEN};
+use crate::store::{ExceptionStore, SnapId, NAME_LEN};
 use kernel::prelude::*;
 
 fn create() -> Control {
@@ -140,4 +140,18 @@ fn a_failed_checkpoint_is_told_and_ends_it() {
     b.end_checkpoint(Err(EIO));
     assert_eq!(b.desk.control, [Err(EIO)]);
     assert_eq!(b.desk.modes, [Mode::Fail]);
+}
+
+#[test]
+fn a_deletion_that_a_load_had_no_room_to_complete_is_completed() {
+    let mut b = bench_on(true, 100, |store| {
+        let id = store.create(None, 1, b"").unwrap();
+        store.delete(id).unwrap();
+    });
+    assert!(b.machine.store().is_live(SnapId::top(1)));
+    b.faults.add("forget", ENOSPC);
+    b.finish();
+    assert_eq!(b.desk.gone, [SnapId::top(1)]);
+    assert_eq!(b.machine.store().live_ids(), 0);
+    assert!(b.desk.control.is_empty() && b.desk.modes.is_empty());
 }

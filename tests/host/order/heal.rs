@@ -113,12 +113,7 @@ fn a_deletion_is_not_half_done() {
 #[test]
 fn a_create_that_failed_does_not_stay() {
     let mut b = bench(1);
-    b.control(Control::Create {
-        parent: None,
-        id: None,
-        created: 1,
-        name: [0; NAME_LEN],
-    });
+    b.begin_create();
     b.end_log(Err(EIO));
     assert_eq!(b.desk.control.pop(), Some(Err(EIO)));
     b.finish();
@@ -172,12 +167,7 @@ fn what_a_last_word_says_is_what_counts() {
 #[test]
 fn a_create_that_failed_is_withdrawn_though_that_fails_once() {
     let mut b = bench(1);
-    b.control(Control::Create {
-        parent: None,
-        id: None,
-        created: 1,
-        name: [0; NAME_LEN],
-    });
+    b.begin_create();
     b.end_log(Err(EIO));
     b.faults.add("delete", EIO);
     b.finish();
@@ -238,12 +228,7 @@ fn a_create_in_doubt_and_a_deletion_that_waits_both_go() {
     b.desk.control.clear();
     b.faults.add("add_next_remap", EAGAIN);
     b.write(5);
-    b.control(Control::Create {
-        parent: None,
-        id: None,
-        created: 1,
-        name: [0; NAME_LEN],
-    });
+    b.begin_create();
     while b.desk.checkpoint.is_none() || b.desk.log.is_none() {
         b.timer();
     }
@@ -261,12 +246,7 @@ fn a_create_in_doubt_and_a_deletion_that_waits_both_go() {
 #[test]
 fn all_can_be_lost_though_a_withdrawal_cannot_be_done() {
     let mut b = bench(1);
-    b.control(Control::Create {
-        parent: None,
-        id: None,
-        created: 1,
-        name: [0; NAME_LEN],
-    });
+    b.begin_create();
     b.end_log(Err(EIO));
     b.desk.control.clear();
     for _ in 0..4 {

@@ -312,7 +312,7 @@ impl ExceptionStore for ModelStore {
     }
 
     fn unforgotten(&mut self) -> Result<Option<SnapId>> {
-        Ok(None)
+        Ok(self.state.dying.first().map(|id| SnapId(*id)))
     }
 
     fn forget(&mut self, id: SnapId) -> Result {
