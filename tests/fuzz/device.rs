@@ -159,8 +159,12 @@ impl Blocks for Ram {
 
     fn prefetch(&mut self, _nr: u64) {}
 
-    // Nothing is kept beside what is dirty.
-    fn forget_all(&mut self) {}
+    fn forget_all(&mut self) {
+        let mut inner = self.lock();
+        for cached in &mut inner.cache {
+            *cached = cached.take().filter(|cached| cached.dirty);
+        }
+    }
 
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         let mut inner = self.lock();

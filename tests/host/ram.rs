@@ -169,8 +169,9 @@ impl Blocks for RamBlocks {
 
     fn prefetch(&mut self, _nr: u64) {}
 
-    // Nothing is kept beside what is dirty.
-    fn forget_all(&mut self) {}
+    fn forget_all(&mut self) {
+        self.cache.retain(|_, cached| cached.dirty);
+    }
 
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         self.op()?;

@@ -198,8 +198,12 @@ impl Blocks for Shared {
 
     fn prefetch(&mut self, _nr: u64) {}
 
-    // Nothing is kept beside what is dirty.
-    fn forget_all(&mut self) {}
+    fn forget_all(&mut self) {
+        let mut device = self.lock();
+        device
+            .buffers
+            .retain(|_, buffer| buffer.dirty || buffer.writing);
+    }
 
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         let device = self.lock();

@@ -105,8 +105,17 @@ impl Blocks for Memory {
 
     fn prefetch(&mut self, _nr: u64) {}
 
-    // Nothing is kept beside what is dirty.
-    fn forget_all(&mut self) {}
+    fn forget_all(&mut self) {
+        let inner = &mut *self.lock();
+        for kept in inner.kept.values_mut() {
+            kept.cached = false;
+        }
+        for nr in &inner.dirty {
+            if let Some(kept) = inner.kept.get_mut(nr) {
+                kept.cached = true;
+            }
+        }
+    }
 
     fn read_raw(&mut self, nr: u64, block: &mut Block) -> Result {
         match self.lock().kept.get(&nr) {
