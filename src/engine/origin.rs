@@ -31,7 +31,7 @@ use crate::dm::{
     },
     time::random_uuid, //
 };
-use crate::store::{self, format::SAMPLES, FormatParams, Identity, Limited, Open, OpenError};
+use crate::store::{self, FormatParams, Identity, Limited, Open, OpenError};
 use core::fmt::{self, Write as _};
 use kernel::{
     prelude::*,
@@ -44,8 +44,8 @@ use kernel::{
 
 /// How it is known that an origin was written without us.
 enum Written {
-    /// So many samples of it differ.
-    Differs(usize),
+    /// So many of so many samples of it differ.
+    Differs(usize, usize),
     /// The table says so.
     Said,
 }
@@ -53,7 +53,7 @@ enum Written {
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Written::Differs(n) => write!(f, "{n} of {SAMPLES} samples differ"),
+            Written::Differs(n, of) => write!(f, "{n} of {of} samples differ"),
             Written::Said => f.write_str("the table says origin-written"),
         }
     }
@@ -291,7 +291,7 @@ impl OriginTarget {
         let (mut open, differing) = self.open_store(store_dev, origin)?;
         let written = match differing {
             0 => self.args.origin_written.then_some(Written::Said),
-            differing => Some(Written::Differs(differing)),
+            n => Some(Written::Differs(n, Identity::taken(open.origin_sectors()))),
         };
         if written.is_some() {
             open.lose_all();
@@ -343,7 +343,7 @@ impl OriginTarget {
         Ok((engine, written.is_some()))
     }
 
-    /// It is durable by now.
+    /// It is so by now, and durable unless the store is read-only.
     fn say_lost(&self, origin: DevT, how: &Written) {
         say!(
             pr_warn,

@@ -3,7 +3,7 @@
 # origin is gone, a file system that stays mounted.
 # cpus: 2
 . ./lib.sh
-plan 44
+plan 48
 
 make_small 16 64 32
 write_pattern /dev/mapper/ms 0 1024 1
@@ -98,6 +98,23 @@ left() {
 is "one that can be written leaves no clean mark" "$(left)" 3
 make_ms ms /dev/o /dev/s 32
 is "a read-only one does" "$(left --readonly)" 0
+cleanup
+
+# An origin that ends within 4 KiB: one place of 64 is none.
+make_nullblk o 16
+make_nullblk s 64
+dmsetup create odd --table "0 32763 linear /dev/o 0"
+write_pattern /dev/mapper/odd 0 32000 1
+make_ms ms /dev/mapper/odd /dev/s 32
+take_snapshot ms > /dev/null
+dmsetup remove ms
+write_pattern /dev/mapper/odd 0 32763 2
+dmesg_mark
+fails_with "another origin of an odd size is refused" EINVAL make_ms ms /dev/mapper/odd /dev/s 32
+like "and no snapshot loses by that" "$(our_lines)" "another origin than .* none of 63 samples agree"
+write_pattern /dev/mapper/odd 0 64 1
+ok "one that was written loads" make_ms ms /dev/mapper/odd /dev/s 32
+like "and it is told how much of it" "$(our_lines)" "was written .*\([0-9]+ of 63 samples differ\)"
 cleanup
 
 # Sizes.
