@@ -313,7 +313,10 @@ struct file *ms_bdev_open(u32 dev, bool write)
 {
 	struct file *file;
 
-	/* It outlives whoever has loaded or resumed a table, and keeps his. */
+	/*
+	 * An open file keeps the credentials of its opener, and this one lives
+	 * longer than whoever loads or resumes a table.
+	 */
 	scoped_with_kernel_creds()
 		file = bdev_file_open_by_dev(dev,
 				BLK_OPEN_READ | (write ? BLK_OPEN_WRITE : 0),

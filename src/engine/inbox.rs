@@ -101,6 +101,13 @@ struct Inner {
     closed: bool,
 }
 
+impl Inner {
+    /// The worker has something to look at. Answers whether it must be woken for that.
+    fn wake(&mut self) -> bool {
+        !core::mem::replace(&mut self.awake, true)
+    }
+}
+
 /// The worker's letter box.
 #[pin_data]
 pub(super) struct Inbox {
@@ -124,10 +131,11 @@ impl Inbox {
 
     /// Runs `f` on the events under the lock, and wakes the worker.
     fn put(&self, f: impl FnOnce(&mut Events)) {
-        let mut inner = self.inner.lock();
-        f(&mut inner.events);
-        let asleep = !core::mem::replace(&mut inner.awake, true);
-        drop(inner);
+        let asleep = {
+            let mut inner = self.inner.lock();
+            f(&mut inner.events);
+            inner.wake()
+        };
         if asleep {
             self.kick.kick();
         }
@@ -135,17 +143,17 @@ impl Inbox {
 
     /// A bio for the worker. It comes back if the worker has gone.
     pub(super) fn bio(&self, bio: OurBio, read: bool) -> Result<(), OurBio> {
-        let mut inner = self.inner.lock();
-        if inner.closed {
-            return Err(bio);
-        }
-        if read {
-            inner.events.reads.push(bio);
-        } else {
-            inner.events.writes.push(bio);
-        }
-        let asleep = !core::mem::replace(&mut inner.awake, true);
-        drop(inner);
+        let asleep = {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return Err(bio);
+            }
+            match read {
+                true => inner.events.reads.push(bio),
+                false => inner.events.writes.push(bio),
+            }
+            inner.wake()
+        };
         if asleep {
             self.kick.kick();
         }
