@@ -274,6 +274,7 @@ impl Disk {
         Ok(())
     }
 }
+
 /// Makes durable that there is a file of this name.
 pub fn sync_name(path: &Path) -> io::Result<()> {
     let dir = match path.parent() {

@@ -360,6 +360,7 @@ mod tests {
             device: None,
         };
         let text = with_snapshot(&text, &two);
+        assert!(check("home", &text).is_ok() && check("a\\x2cb", &text).is_err());
         let config = parse("home", &text).unwrap();
         assert_eq!(config.origin, Path::new("/dev/vg/home"));
         assert_eq!(config.store, Path::new("/dev/sdb"));

@@ -4,7 +4,7 @@
 
 use super::{hidden, volume::Active, At};
 use crate::{
-    dm::node,
+    dm::{node, Control},
     failure::{Code, Failure},
     out,
     size::count,
@@ -120,19 +120,24 @@ pub fn stop(word: &str, json: bool) -> Result<(), Failure> {
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The first of these mapped devices that stays in use.
-pub fn first_in_use<'a>(at: &At, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn first_in_use<'a>(at: &At, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let end = Instant::now() + PATIENCE;
-    let is_in_use = |name: &str| loop {
-        let info = at.control.info(name);
-        let Some(info) = info.ok().filter(|info| info.open > 0) else {
-            return false;
-        };
-        if node::users(info.dev).is_some() || Instant::now() >= end {
-            return true;
+    names.find(|name| stays_open(&at.control, name, end))
+}
+
+/// Whether somebody has a mapped device open, who is known or does not close it until then.
+pub fn stays_open(control: &Control, name: &str, end: Instant) -> bool {
+    loop {
+        match control.info(name) {
+            Ok(info) if info.open > 0 => {
+                if node::users(info.dev).is_some() || Instant::now() >= end {
+                    return true;
+                }
+            }
+            _ => return false,
         }
         sleep(Duration::from_millis(100));
-    };
-    names.into_iter().find(|name| is_in_use(name))
+    }
 }
 
 /// A mapped device cannot be removed.

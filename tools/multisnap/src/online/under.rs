@@ -10,7 +10,7 @@ use super::{
     because, create, enable, hidden,
     line::{self, OriginLine},
     lock::Lock,
-    need_target, start,
+    need_target, start, stop,
     swap::Swap,
     SEE_LOG,
 };
@@ -27,7 +27,6 @@ use multisnap_store::image::{Header, Image, Params};
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread::sleep,
     time::{Duration, Instant},
 };
 
@@ -414,13 +413,8 @@ fn why_touched(
     dev: Dev,
     patience: Duration,
 ) -> Option<&'static str> {
-    let is_open = || !control.info(name).is_ok_and(|info| info.open == 0);
-    let end = Instant::now() + patience;
-    while is_open() {
-        if Instant::now() >= end || node::users(dev).is_some() {
-            return Some("is in use");
-        }
-        sleep(Duration::from_millis(200));
+    if stop::stays_open(control, name, Instant::now() + patience) {
+        return Some("is in use");
     }
     let about = PathBuf::from(format!("/sys/dev/block/{dev}"));
     let counts = fs::read_to_string(about.join("queue/iostats"));

@@ -197,65 +197,50 @@ impl Image {
 
     fn salvage(device: &Arc<dyn Device>, why: &Refusal) -> Result<(Self, Vec<Fault>), Refusal> {
         let mut faults = Vec::new();
-        let mut len = None;
         let mut why = why.clone();
-        let mut copy = false;
-        let forgiving = why == Refusal::Io;
-        let cache = |len, copy: bool| {
-            let cache = Cache::new(device.clone(), len);
-            if forgiving {
-                cache.forgive();
-            }
-            (!copy || cache.use_copy()).then_some(cache)
+        let mut look = Look {
+            device,
+            len: None,
+            forgiving: why == Refusal::Io,
+            copy: false,
         };
-        if forgiving {
+        if look.forgiving {
             let plain = Cache::new(device.clone(), None);
-            for block in format::CHECKPOINT_NRS {
-                if !plain.is_readable(block) {
-                    let what = "checkpoint";
-                    faults.push(Fault::Load { what, block });
-                }
+            let torn = format::CHECKPOINT_NRS.map(|nr| (!plain.is_readable(nr)).then_some(nr));
+            for block in torn.into_iter().flatten() {
+                let what = "checkpoint";
+                faults.push(Fault::Load { what, block });
             }
-            if let Some(mut cache) = cache(None, false) {
-                why = peek(&mut cache).err().unwrap_or(why);
-            }
+            why = peek(&mut look.cache()?).err().unwrap_or(why);
         }
         if matches!(why, Refusal::Damaged(_, format::SUPER_NR)) {
-            let mut cache = cache(None, true).ok_or(why)?;
-            let block = format::SUPER_NR;
-            copy = true;
-            faults.push(Fault::Load {
-                what: "superblock",
-                block,
-            });
-            why = match peek(&mut cache) {
-                // It is good otherwise.
-                Ok(_) => Refusal::Damaged("superblock".into(), block),
-                Err(other) => other,
-            };
+            look.copy = true;
+            let (what, block) = ("superblock", format::SUPER_NR);
+            let mut cache = look.cache().map_err(|_| why.clone())?;
+            faults.push(Fault::Load { what, block });
+            why = peek(&mut cache).err().unwrap_or(why);
         }
-        let cache = |len| cache(len, copy).ok_or(Refusal::Io);
         // The first part of it that is missing need not be the last.
         while let Refusal::CutShort { store, device: now } = why {
             let blocks = store / (BLOCK_SIZE as u64 / 512);
             let have = now.min(device.blocks().saturating_mul(BLOCK_SIZE as u64 / 512));
             let too_short = blocks / SHORT > device.blocks();
-            if too_short || len.is_some_and(|len| blocks <= len) {
+            if too_short || look.len.is_some_and(|len| blocks <= len) {
                 return Err(why);
             }
-            len = Some(blocks);
+            look.len = Some(blocks);
             faults.retain(|fault| !matches!(fault, Fault::CutShort { .. }));
             faults.push(Fault::CutShort {
                 store,
                 device: have,
             });
-            match peek(&mut cache(len)?) {
+            match peek(&mut look.cache()?) {
                 Ok(_) => break,
                 Err(other) => why = other,
             }
         }
-        let again = || peek(&mut cache(len)?);
-        let (header, open) = read_header(&mut cache(len)?, again()?)?;
+        let again = || peek(&mut look.cache()?);
+        let (header, open) = read_header(&mut look.cache()?, again()?)?;
         match store::load(open) {
             Ok(store) => return Ok((Self::whole(header, store)?, faults)),
             Err(OpenError::Damaged(what, block)) => faults.push(Fault::Load { what, block }),
@@ -374,6 +359,31 @@ impl Image {
             Ok(Found::Shared(value) | Found::Private(value)) => Ok(Some(value.into())),
             Err(_) => Err(Fault::Lookup { chunk, id }),
         }
+    }
+}
+
+/// How a damaged store is looked at.
+struct Look<'a> {
+    device: &'a Arc<dyn Device>,
+    /// Blocks that the device is said to have.
+    len: Option<u64>,
+    /// What cannot be read of the header is as if it were zero.
+    forgiving: bool,
+    /// The superblock is what its copy says that it was.
+    copy: bool,
+}
+
+impl Look<'_> {
+    /// The device, so. An error if there is no copy.
+    fn cache(&self) -> Result<Cache, Refusal> {
+        let cache = Cache::new(self.device.clone(), self.len);
+        if self.forgiving {
+            cache.forgive();
+        }
+        if self.copy && !cache.use_copy() {
+            return Err(Refusal::Io);
+        }
+        Ok(cache)
     }
 }
 
