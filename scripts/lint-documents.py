@@ -71,11 +71,12 @@ def log_lines(paths):
                     yield path, part.strip(" :();,")
 
 
-def without_table(path):
-    """The text of a page with the cells of each row of a table after each other, and nothing else."""
+def columns_of_tables(path):
+    """The text in each column of a page's tables, so that what a cell says over several lines is in one piece.
+    What is behind a table goes on in its columns, which does no harm here."""
     with open(path, encoding="utf-8") as file:
         lines = file.read().splitlines()
-    columns, cells = [], [""] * 9
+    columns, cells = [], [""] * 9  # No table has more.
     for line in lines:
         if re.match(r"=+( +=+)+$", line):
             columns = [found.span() for found in re.finditer("=+", line)]
@@ -95,7 +96,7 @@ def main():
             for title, fits in titles(path) if not fits]
     manuals = ["Documentation/multisnapshot.7", "debian/multisnap-lvm.8"] + sorted(glob.glob("tools/multisnap/man/*.man"))
     bad += [f"{path}: {what}" for path, what in recipes_not_run(["README.md"] + pages, manuals)]
-    told = without_table("Documentation/messages.rst")
+    told = columns_of_tables("Documentation/messages.rst")
     bad += [f"{path}: {part!r} is in no table of messages.rst" for path, part in log_lines(sorted(glob.glob("src/engine/*.rs")))
             if not any(part in cell for cell in told)]
     print("\n".join(bad))
