@@ -485,7 +485,7 @@ fn cut(rig: &Rig, at: usize, seed: u64) {
 
 pub(super) fn cases(n: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: std::env::var("CASES")
+        cases: std::env::var("MULTISNAP_CASES")
             .ok()
             .and_then(|n| n.parse().ok())
             .unwrap_or(n),
