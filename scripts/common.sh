@@ -37,11 +37,14 @@ need() {
 	[ -z "$(PATH=$PATH:/usr/sbin:/sbin command -v "$1")" ] || return 0
 	[ "$(id -u)" -eq 0 ] && [ -n "$(command -v apt-get)" ] ||
 		die "needs $1: install the package $2, or run as root where apt-get works"
-	[ -n "${apt_updated:-}" ] || step "updating the package lists" apt-get update -q
+	[ -n "${apt_updated:-}" ] || step "updating the package lists" with_apt apt-get update -q
 	apt_updated=1
-	step "installing $2" env DEBIAN_FRONTEND=noninteractive \
-		apt-get install -q -y --no-install-recommends "$2"
+	step "installing $2" with_apt env DEBIAN_FRONTEND=noninteractive \
+		apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=600 "$2"
 }
+
+# with_apt <command>...: waits for other runs' apt-get, which itself would give up at once.
+with_apt() { flock "$cache/apt.lock" "$@"; }
 
 # locked <name>: only one run at a time goes past this line; the lock ends
 # with the script.
