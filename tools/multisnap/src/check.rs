@@ -161,6 +161,13 @@ impl<'a> Checker<'a> {
                 self.report.notes.push(note);
             }
         }
+        if let (block, false) = header.copy {
+            let note = format!(
+                "block {block} has no sound copy of the superblock; repair would need it if that were \
+                 damaged"
+            );
+            self.report.notes.push(note);
+        }
         let recorded = header.origin_sectors.saturating_mul(size::SECTOR);
         if let Some(given) = origin_size.filter(|given| *given < recorded) {
             self.report.fault(Damage::new(format!(

@@ -24,6 +24,12 @@ impl Sparse {
         *word |= bit;
         new
     }
+
+    /// Whether `n` was entered.
+    pub fn contains(&self, n: u64) -> bool {
+        let page = self.0.get(&(n / PAGE));
+        page.is_some_and(|page| page[(n % PAGE / 64) as usize] & (1 << (n % 64)) != 0)
+    }
 }
 
 /// What is wrong with how a chunk of the store is used.
@@ -215,8 +221,10 @@ mod tests {
     fn a_sparse_set_tells_what_is_new() {
         let mut set = Sparse::default();
         for n in [0, 1, 63, 64, 4095, 4096, u64::MAX] {
+            assert!(!set.contains(n));
             assert!(set.insert(n));
             assert!(!set.insert(n));
+            assert!(set.contains(n));
         }
     }
 }

@@ -5,13 +5,14 @@
 use crate::{
     check_pass::chunks_of,
     check_report::Damage,
+    claims::Claims,
     progress::Progress,
     records::Content,
     repair_report::Report,
     size,
     table::{show, Runs, Table},
 };
-use multisnap_store::image::{Fault, Header, Image, Part, Scope, SnapshotId, Tree, Type};
+use multisnap_store::image::{Fault, Header, Image, Part, Scope, SnapshotId, Tree, Type, Value};
 
 /// Chunks that are recorded as lost one by one. If there are more, everything is lost that no
 /// snapshot has a record for.
@@ -101,6 +102,10 @@ impl Losses {
                 Tree::Map | Tree::Dying | Tree::Free | Tree::Sizes => {}
             }
         }
+        for id in &table.odd {
+            let what = "row and list of snapshots disagree, so it is left out";
+            report.lose(Damage::new(what).of(id.to_string()));
+        }
         let unnamed = table.live().iter().filter(|id| table.row(**id).is_none());
         let unnamed: Vec<SnapshotId> = unnamed.copied().collect();
         if !unnamed.is_empty() {
@@ -115,22 +120,36 @@ impl Losses {
         }
     }
 
-    /// Looks for records that are lost.
+    /// Looks for records that are lost, and for who lays claim to which chunk of the store.
     pub fn records(
         &mut self,
         image: &mut Image,
         header: &Header,
         table: &Table,
         report: &mut Report,
-    ) {
+    ) -> Claims {
+        let mut claims = Claims::new(header);
         let mut chunks = 0u64;
         let total = image.space().map_or(0, |space| space.metadata_used);
         let mut progress = Progress::new("look", total);
-        image.survey(Scope::Records, &mut |part| {
+        image.survey(Scope::All, &mut |part| {
             match part {
-                Part::Node(_) => progress.step(1),
+                Part::Node(block) => {
+                    progress.step(1);
+                    claims.metadata(block);
+                }
+                Part::FreeBlock(block) => claims.metadata(block),
+                Part::Record {
+                    chunk,
+                    value: Value::Chunk(dest),
+                    ..
+                } => claims.record(chunk, dest),
                 Part::BadNode {
-                    block, low, high, ..
+                    tree: Tree::Map,
+                    block,
+                    low,
+                    high,
+                    ..
                 } => {
                     let (first, last) = chunks_of(header, low, high);
                     chunks = chunks.saturating_add(last.saturating_sub(first));
@@ -139,7 +158,10 @@ impl Losses {
                     let damage = Damage::new(what).at(block).chunks(first, last);
                     report.lose(damage.of(self.hit(header, table, low, high)));
                 }
-                Part::BadEntry { words, .. } => {
+                Part::BadEntry {
+                    tree: Tree::Map,
+                    words,
+                } => {
                     let low = [words[0], words[1]];
                     let high = words[1].checked_add(1).map(|word| [words[0], word]);
                     self.keys
@@ -156,6 +178,7 @@ impl Losses {
             let what = "too many chunks for a record each: all that the origin still held";
             report.lose(Damage::new(what).of("all"));
         }
+        claims
     }
 
     /// The snapshots that a range of keys is about.

@@ -9,6 +9,7 @@ mod cat;
 mod check;
 mod check_pass;
 mod check_report;
+mod claims;
 mod copy;
 mod count;
 mod device;

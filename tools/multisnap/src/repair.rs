@@ -7,6 +7,7 @@
 
 use crate::{
     check_report::Damage,
+    claims::Claims,
     copy::{Copier, Output},
     device::{Disk, For},
     failure::{Code, Failure},
@@ -68,7 +69,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let mut losses = Losses::default();
     losses.opening(&faults, &header, &table, &mut report);
     losses.snapshots(&table, &header, &mut report);
-    losses.records(&mut image, &header, &table, &mut report);
+    let claims = losses.records(&mut image, &header, &table, &mut report);
     if table.live().is_empty() && !table.gone.is_empty() {
         let what = "is damaged: none of its snapshots can be read";
         return Err(Failure::damage(
@@ -113,6 +114,7 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             },
             report: &mut report,
             losses: &losses,
+            claims: &claims,
             trust: args.trust_origin || losses.doubt,
             here: (0, Contents::default()),
             ranges: 0,
@@ -139,6 +141,7 @@ struct Mover<'a, 'b> {
     writer: Writer<'a>,
     report: &'b mut Report,
     losses: &'b Losses,
+    claims: &'b Claims,
     /// Nothing need be recorded as lost: it is so anyway, or it is not wanted.
     trust: bool,
     /// The chunk whose records come, and what they say.
@@ -182,7 +185,18 @@ impl Mover<'_, '_> {
             self.turn_to(Some(chunk), output)?;
         }
         let runs = self.writer.table.runs(ids);
-        self.here.1.add(runs, value);
+        let other = match value {
+            Value::Chunk(dest) if !runs.is_empty() => self.claims.other(dest),
+            _ => None,
+        };
+        let Some(other) = other else {
+            self.here.1.add(runs, value);
+            return Ok(());
+        };
+        let what = format!("content that {other} lays claim to as well");
+        let damage = Damage::new(what).of(show(&runs));
+        self.report.lose(damage.chunks(chunk, chunk));
+        self.here.1.add(runs, Value::Lost);
         Ok(())
     }
 

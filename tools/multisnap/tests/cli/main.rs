@@ -6,6 +6,7 @@ mod basic;
 mod damage;
 mod fixture;
 mod flips;
+mod forged;
 mod history;
 mod images;
 mod lock;

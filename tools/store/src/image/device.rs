@@ -95,23 +95,27 @@ impl Cache {
         })))
     }
 
-    /// From here on the superblock is what its copy says that it was. `false` if there is no copy.
-    pub(super) fn use_copy(&self) -> bool {
-        let mut inner = self.lock();
+    /// The superblock as its copy says that it was; `None` if there is no copy.
+    pub(super) fn copy(&self) -> Option<Box<Block>> {
         let nr = format::SUPER_COPY_NR;
-        let Ok(mut block) = inner.load(nr) else {
-            return false;
-        };
+        let mut block = self.lock().load(nr).ok()?;
         let head = format::header(&block);
         let ours = head.kind.get() == format::Kind::Super as u32 && head.nr.get() == nr;
         if !ours || !format::check_sum(&block, crc32c) {
-            return false;
+            return None;
         }
         let uuid = head.uuid;
         format::set_header(&mut block, format::Kind::Super, &uuid, format::SUPER_NR, 0);
         format::seal(&mut block, crc32c);
-        inner.held = Some(block);
-        true
+        Some(block)
+    }
+
+    /// From here on the superblock is what its copy says that it was. `false` if there is no copy.
+    pub(super) fn use_copy(&self) -> bool {
+        let copy = self.copy();
+        let found = copy.is_some();
+        self.lock().held = copy;
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -115,6 +115,8 @@ pub struct Header {
     pub next_id: u64,
     /// Blocks and number of the two places of checkpoints.
     pub places: [(u64, Place); 2],
+    /// Block of the copy of the superblock, and whether it says the same.
+    pub copy: (u64, bool),
 }
 
 impl Header {
@@ -447,6 +449,7 @@ fn read_header(cache: &mut Cache, open: Open<Cache>) -> Result<(Header, Open<Cac
         }
     }
     cache.read_raw(format::SUPER_NR, &mut block)?;
+    let same = cache.copy().is_some_and(|copy| *copy == block);
     let info = *format::info::<SuperInfo>(&block)?;
     let chunk_blocks = u64::from(open.chunk_sectors()) / (BLOCK_SIZE as u64 / 512);
     let data_start = info.data_start.get();
@@ -471,6 +474,7 @@ fn read_header(cache: &mut Cache, open: Open<Cache>) -> Result<(Header, Open<Cac
         lost_to: lost_to(lost),
         next_id: next,
         places,
+        copy: (format::SUPER_COPY_NR, same),
     };
     Ok((header, open))
 }

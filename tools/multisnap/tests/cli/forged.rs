@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Damage with right checksums, as a fault of the module or of memory would make it.
+
+use super::{
+    basic::sample,
+    damage::{check, has, lost_chunks, repair, ENTRIES},
+    fixture::TYPES,
+};
+use multisnap_store::image::Type;
+
+/// Offsets of what is changed, from `Documentation/format.rst`.
+const USED_CHUNKS: usize = 368;
+const META_TOTAL: usize = 352;
+const HOT_MASK: usize = 432;
+
+#[test]
+fn wrong_counts_are_noticed() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let newest = world.newest();
+        let sound = std::fs::read(world.store()).unwrap();
+        for (at, by, what) in [
+            (USED_CHUNKS, -1, "chunks in use"),
+            (META_TOTAL, 1, "blocks of metadata"),
+            (HOT_MASK, 1, "in use, and said to be free"),
+        ] {
+            world.forge(newest, |block| {
+                let word: &mut [u8; 8] = (&mut block[at..at + 8]).try_into().unwrap();
+                *word = (i64::from_le_bytes(*word) + by).to_le_bytes();
+            });
+            let json = check(&world);
+            assert!(has(&json, what), "{what}: {json}");
+            std::fs::write(world.store(), &sound).unwrap();
+        }
+        world.check("store").ends(0);
+    }
+}
+
+/// A chunk of the store that two records name, and a record behind
+/// the end of the origin.
+#[test]
+fn wrong_records_are_noticed() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let leaf = world.nodes(0, 0)[0];
+    let sound = std::fs::read(world.store()).unwrap();
+    let word = |block: &mut [u8; 4096], entry: usize, word: usize| -> u64 {
+        let at = ENTRIES + entry * 32 + word * 8;
+        u64::from_le_bytes(block[at..at + 8].try_into().unwrap())
+    };
+    let set = |block: &mut [u8; 4096], entry: usize, word: usize, n: u64| {
+        let at = ENTRIES + entry * 32 + word * 8;
+        block[at..at + 8].copy_from_slice(&n.to_le_bytes());
+    };
+    world.forge(leaf, |block| {
+        let other = word(block, 0, 3);
+        set(block, 2, 3, other);
+    });
+    let json = check(&world);
+    assert!(has(&json, "belongs to another chunk as well"), "{json}");
+    assert!(has(&json, "belong to nothing"), "{json}");
+    std::fs::write(world.store(), &sound).unwrap();
+
+    let count = |block: &[u8; 4096]| u32::from_le_bytes(block[56..60].try_into().unwrap());
+    world.forge(leaf, |block| set(block, count(block) as usize - 1, 0, 40));
+    let json = check(&world);
+    assert!(has(&json, "behind the end of the origin"), "{json}");
+    std::fs::write(world.store(), &sound).unwrap();
+
+    // The last record of chunk 0 is up to an id below where it begins.
+    world.forge(leaf, |block| set(block, 0, 2, 0));
+    let json = check(&world);
+    assert!(has(&json, "a record makes no sense"), "{json}");
+    let json = repair(&world, &[]);
+    assert!(lost_chunks(&world, &json) >= 1);
+}
+
+/// Which of two chunks the content belongs to cannot be told, so it is given to neither.
+#[test]
+fn content_that_two_chunks_name_is_lost_for_both() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        let (len, value) = match of {
+            Type::Btree => (32, 3),
+            Type::Bitmask => (24, 1),
+        };
+        let mut chunks = [0; 2];
+        world.forge(world.nodes(0, 0)[0], |block| {
+            let at = |entry: usize, word: usize| ENTRIES + entry * len + word * 8;
+            let word = |block: &[u8; 4096], at: usize| -> [u8; 8] {
+                block[at..at + 8].try_into().unwrap()
+            };
+            let count = u32::from_le_bytes(block[56..60].try_into().unwrap());
+            // The first and the last chunk in the leaf: their first records name the same.
+            let last = (1..count as usize)
+                .rfind(|entry| word(block, at(*entry, 0)) != word(block, at(*entry - 1, 0)));
+            let last = last.unwrap();
+            let same = word(block, at(0, value));
+            block[at(last, value)..at(last, value) + 8].copy_from_slice(&same);
+            chunks = [0, last].map(|entry| u64::from_le_bytes(word(block, at(entry, 0))));
+        });
+        assert!(has(&check(&world), "belongs to another chunk as well"));
+        let json = repair(&world, &["--trust-origin"]);
+        assert_eq!(json["losses"], 2, "{json}");
+        for (damage, chunk) in json["lost"].as_array().unwrap().iter().zip(chunks) {
+            let what = "content that another chunk lays claim to as well";
+            assert_eq!(damage["what"], what);
+            assert_eq!(damage["chunks"][0], chunk, "{json}");
+        }
+        let lost = lost_chunks(&world, &json);
+        assert!(lost >= 2, "{lost}");
+    }
+}
+
+/// A snapshot that one place says is there, and another that it is not.
+#[test]
+fn a_snapshot_in_doubt_is_named() {
+    for of in TYPES {
+        let mut world = sample(of);
+        world.stop();
+        world.forge(world.nodes(2, 0)[0], |block| {
+            // The first range of live ids begins with the one behind.
+            let at = ENTRIES + 8;
+            let low = u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
+            block[at..at + 8].copy_from_slice(&(low + 1).to_le_bytes());
+        });
+        let json = check(&world);
+        assert!(has(&json, "row and list of snapshots disagree"), "{json}");
+        let json = repair(&world, &[]);
+        assert!(has(&json, "so it is left out"), "{json}");
+        let left = world.snapshots.len() as u64 - 1;
+        assert_eq!(json["snapshots"], left, "{json}");
+    }
+}
