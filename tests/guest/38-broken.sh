@@ -131,10 +131,12 @@ torture_with() {
 	make_nullblk s 192
 	dmsetup create od --table "$(whole /dev/o)"
 	dmsetup create st --table "$(whole /dev/s)"
+	: > /tmp/become
 	(
 		sleep 1
 		while [ ! -e /tmp/stop ]; do
 			become "$1" "$3" && echo >> /tmp/become
+			[ "$(wc -l < /tmp/become)" -le 2 ] || touch /tmp/enough
 			sleep "0.$((RANDOM % 10))"
 			become "$1" "$(whole "$2")"
 			sleep "$((RANDOM % 3)).$((RANDOM % 10))"
@@ -142,13 +144,13 @@ torture_with() {
 		rm /tmp/stop
 	) &
 	job=$!
-	: > /tmp/become
 	torture seed="${SEED:-$RANDOM}" origin=/dev/mapper/od sectors="$(sectors /dev/o)" store=/dev/mapper/st \
-		type="$type" generic="$4" faults=broken restarts=no rounds=6 stop=/tmp/stop > /tmp/summary || rc=$?
+		type="$type" generic="$4" faults=broken restarts=no rounds=6 stop=/tmp/stop until=/tmp/enough > /tmp/summary || rc=$?
 	cat /tmp/summary
 	kill $job 2> /dev/null
 	wait $job
 	cleanup
+	rm -f /tmp/enough
 	[ "$(wc -l < /tmp/become)" -gt 2 ] || { echo "it did not fail"; rc=1; }
 	return $rc
 }

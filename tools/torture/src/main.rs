@@ -48,12 +48,14 @@ pub struct Options {
     faults: Faults,
     restarts: bool,
     stop: String,
+    until: String,
 }
 
 const USAGE: &str = "torture <word>=<value>...: \
     seed=1 origin=DEV store=DEV sectors=<of the origin> chunk=32 type=btree generic=0 \
     rounds=8 ops=150 threads=4 faults=none|full|broken restarts=yes \
-    stop=<file made at the end of the rounds; whoever breaks the devices removes it when all is well>";
+    stop=<file made at the end of the rounds; whoever breaks the devices removes it when all is well> \
+    until=<file made by them when it may be the end: there are more rounds before>";
 
 fn options() -> Option<Options> {
     let mut options = Options {
@@ -70,6 +72,7 @@ fn options() -> Option<Options> {
         faults: Faults::None,
         restarts: true,
         stop: String::new(),
+        until: String::new(),
     };
     let mut faults = "none".to_owned();
     for word in env::args().skip(1) {
@@ -88,6 +91,7 @@ fn options() -> Option<Options> {
             "threads" => options.threads = number.ok()?,
             "faults" => faults = value.to_owned(),
             "stop" => options.stop = value.to_owned(),
+            "until" => options.until = value.to_owned(),
             "restarts" => options.restarts = value == "yes",
             _ => return None,
         }

@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// How long it may take until a device that is back is noticed.
 const HEALED: Duration = Duration::from_secs(15);
 
+/// Rounds after which it ends even if nobody says that it may.
+const ROUNDS_MAX: u64 = 100;
+
 struct Run<'a> {
     options: &'a Options,
     shared: Shared,
@@ -119,7 +122,12 @@ pub fn run(options: &Options) -> Result<String, String> {
 
 impl Run<'_> {
     fn rounds(&mut self) -> Result<(), String> {
-        for round in 0..self.options.rounds {
+        let options = self.options;
+        let enough = |round| {
+            let early = !options.until.is_empty() && !Path::new(&options.until).exists();
+            round >= options.rounds && (!early || round >= ROUNDS_MAX)
+        };
+        for round in (0..).take_while(|round| !enough(*round)) {
             self.open_and_close()?;
             self.round(round);
             if self.shared.failed.load(Relaxed) {
