@@ -161,6 +161,9 @@ make_nullblk p 8
 is "nobody else is told anything" "$(asked /dev/p "")" ""
 echo "colour = red" >> /etc/multisnap/home.conf
 refused "a file that is wrong is told with its line" "line 8: there is no key .colour" system start home
+is "its origin is hidden all the same" "$(asked /dev/o "")" $'MULTISNAP_UNIT=multisnap@home.service\nMULTISNAP_ROLE=origin'
+echo "under = maybe" >> /etc/multisnap/home.conf
+is "or held back" "$(asked /dev/o "" | tail -n 1)" "MULTISNAP_ROLE=held"
 prints "and can be disabled" "" disable home
 is "then there is none" "$(ls /etc/multisnap)" ""
 rm -r /dev/disk/by-id

@@ -83,6 +83,33 @@ pub fn read(name: &str) -> Result<Config, Failure> {
     })
 }
 
+/// What a file says of whose devices are whose, even if something else in it is wrong: they are no
+/// less an origin and a store by that, and what is shared with an origin is lost once it is written
+/// as a plain device. `None` if it cannot be read at all.
+pub fn outline(name: &str) -> Option<Config> {
+    let text = text(name).ok()?;
+    Some(parse(name, &text).unwrap_or_else(|_| outline_of(name, &text)))
+}
+
+fn outline_of(name: &str, text: &str) -> Config {
+    let mut config = Config {
+        name: name.to_owned(),
+        origin: PathBuf::new(),
+        store: PathBuf::new(),
+        how: How::default(),
+        snapshots: snapshots(text),
+    };
+    for (key, value) in text.lines().filter_map(pair) {
+        match key {
+            "origin" => config.origin = value.into(),
+            "store" => config.store = value.into(),
+            "under" => config.how.under = value != "no",
+            _ => {}
+        }
+    }
+    config
+}
+
 /// The file as it is.
 pub fn text(name: &str) -> Result<String, Failure> {
     let path = path(name);
@@ -374,6 +401,18 @@ mod tests {
         assert!(had && parse("home", &text).unwrap().snapshots == [two]);
         assert!(!without_snapshot(&text, "12").1);
         assert!(text.starts_with("# How home"));
+    }
+
+    #[test]
+    fn a_wrong_file_still_says_whose_devices_are_whose() {
+        let text =
+            "origin = /dev/a\nlow_water = 10%\nstore=/dev/b\nodd\nunder = ja\nsnapshot = 7\n";
+        assert!(parse("x", text).is_err());
+        let config = outline_of("x", text);
+        assert_eq!(config.origin, Path::new("/dev/a"));
+        assert_eq!(config.store, Path::new("/dev/b"));
+        assert!(config.how.under && config.snapshots.len() == 1);
+        assert!(!outline_of("x", "under = no\ncolour = red").how.under);
     }
 
     #[test]

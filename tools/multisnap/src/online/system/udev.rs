@@ -33,11 +33,14 @@ pub fn run() -> Result<Code, Failure> {
     let dev = format!("{}:{}", word("MAJOR"), word("MINOR")).parse().ok();
     let is = |path: &Path| {
         let text = path.to_string_lossy();
-        text == name || links.contains(&&*text) || dev.is_some() && node::dev_at(path) == dev
+        !text.is_empty()
+            && (text == name
+                || links.contains(&&*text)
+                || dev.is_some() && node::dev_at(path) == dev)
     };
     let configs: Vec<Config> = config::names()
         .into_iter()
-        .filter_map(|name| config::read(&name).ok())
+        .filter_map(|name| config::outline(&name))
         .collect();
     let mapped = word("DM_NAME");
     if let Some(link) = configs.iter().find_map(|config| link(config, &mapped)) {
