@@ -14,7 +14,7 @@ use crate::{
 };
 use multisnap_store::image::{bytes, Page, SnapshotId, PAGE_BYTES};
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -65,6 +65,26 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         }
     }
     let mut to = Sink::open(args.output.as_deref(), len)?;
+    let written = write(args, &mut opened, &origin, len, &mut to);
+    let lost = written.inspect_err(|_| to.abandon())?;
+    if lost != 0 {
+        eprintln!(
+            "multisnap: {} of snapshot {} lost: zeroes were written instead",
+            size::count(lost, "chunk"),
+            args.id
+        );
+    }
+    Ok(Code::Good)
+}
+
+/// Writes all of it; how many chunks are lost.
+fn write(
+    args: &Args,
+    opened: &mut Opened,
+    origin: &Arc<Disk>,
+    len: u64,
+    to: &mut Sink,
+) -> Result<u64, Failure> {
     let mut progress = Progress::new("cat", opened.chunks());
     let chunk_blocks = opened.image.header().chunk_blocks();
     let mut pages = vec![Page::ZERO; PIECE as usize];
@@ -75,18 +95,11 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let begin = span.first.saturating_mul(chunk_blocks);
         let blocks = span.count.saturating_mul(chunk_blocks);
         let left = len.saturating_sub(begin.saturating_mul(PAGE_BYTES as u64));
-        let source = source(&span, args, &opened, &origin, &mut lost)?;
-        copy(source.as_ref(), &mut pages, blocks, left, &mut to)?;
+        let source = source(&span, args, opened, origin, &mut lost)?;
+        copy(source.as_ref(), &mut pages, blocks, left, to)?;
     }
     to.finish(len)?;
-    if lost != 0 {
-        eprintln!(
-            "multisnap: {} of snapshot {} lost: zeroes were written instead",
-            size::count(lost, "chunk"),
-            args.id
-        );
-    }
-    Ok(Code::Good)
+    Ok(lost)
 }
 
 /// Where the content of a span is: a device, and the block on it. `None`: it is zero.
@@ -267,7 +280,15 @@ impl Sink {
         Ok(())
     }
 
-    fn finish(mut self, len: u64) -> Result<(), Failure> {
+    /// Removes the file again if this run has made it: nobody takes half a snapshot for one.
+    fn abandon(&self) {
+        if self.sparse.is_some() {
+            // The failure that led here is what is told.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn finish(&mut self, len: u64) -> Result<(), Failure> {
         let mut done = self.to.flush();
         if let Some(file) = &self.sparse {
             done = done.and_then(|()| file.set_len(len));

@@ -13,7 +13,7 @@ use crate::{
 use multisnap_store::image::{Image, Part, Scope, Value, DIGESTS};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Write},
     path::PathBuf,
 };
@@ -179,11 +179,16 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
             let file = file.map_err(|e| Failure::io(path, "cannot be made", &e))?;
             let mut to = BufWriter::new(&file);
             // Somebody may erase the store next.
-            write(&mut image, &mut to)
+            let whole = write(&mut image, &mut to)
                 .and_then(|whole| to.flush().map(|()| whole))
                 .and_then(|whole| file.sync_all().map(|()| whole))
                 .and_then(|whole| device::sync_name(path).map(|()| whole))
-                .map_err(|e| Failure::io(path, "cannot be written", &e))?
+                .map_err(|e| Failure::io(path, "cannot be written", &e));
+            if !matches!(whole, Ok(true)) {
+                // The failure that led here is what is told.
+                let _ = fs::remove_file(path);
+            }
+            whole?
         }
         None => {
             let mut to = BufWriter::new(io::stdout().lock());

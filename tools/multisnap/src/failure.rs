@@ -80,6 +80,8 @@ impl Failure {
         let then = match e.kind() {
             io::ErrorKind::PermissionDenied => "try as root",
             io::ErrorKind::NotFound => "see lsblk for the names of devices",
+            io::ErrorKind::AlreadyExists => "say another name, or remove it first",
+            io::ErrorKind::StorageFull => "make room there, or say another place",
             _ => "see the kernel log: dmesg",
         };
         Self::new(device, format!("{doing}: {}", words(e)), then)

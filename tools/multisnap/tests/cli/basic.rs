@@ -125,8 +125,24 @@ fn cat_writes_files_with_holes() {
         // What is there is not written over.
         let run = multisnap(&args).ends(2);
         assert!(run.err.contains("out cannot be written"), "{}", run.err);
+        assert!(run.err.contains("; say another name"), "{}", run.err);
         std::fs::remove_file(&out).unwrap();
     }
+}
+
+/// What a run that fails leaves must not be taken for a snapshot, nor be in the way of the next.
+#[test]
+fn cat_that_fails_leaves_no_file() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    let out = world.folder.path("out");
+    let paths = [world.store(), world.origin(), out.clone()];
+    let [store, origin, file] = paths.map(|path| path.display().to_string());
+    let args = ["cat", &store, "1", "--origin", &origin, "--output", &file];
+    let run = multisnap(&args).ends(1);
+    assert!(run.err.contains("say --lost-as-zero"), "{}", run.err);
+    assert!(!out.exists());
+    multisnap(&[&args[..], &["--lost-as-zero"]].concat()).ends(0);
 }
 
 #[test]

@@ -540,6 +540,9 @@ fn a_damaged_store_is_not_dumped() {
     let run = multisnap(&["dump", &store]).ends(1);
     assert!(run.err.contains("the dump is not whole"), "{}", run.err);
     let dump = world.folder.path("dump");
+    let file = dump.display().to_string();
+    multisnap(&["dump", &store, "--output", &file]).ends(1);
+    assert!(!dump.exists());
     std::fs::write(&dump, &run.out).unwrap();
     let out = world.folder.path("new");
     let run = multisnap(&[
