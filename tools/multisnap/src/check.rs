@@ -85,6 +85,8 @@ struct Checker<'a> {
     report: &'a mut Report,
     /// Records, or the list of what is free, cannot all be read: counts need not agree.
     partial: bool,
+    /// Metadata blocks that are in a tree or free.
+    blocks_seen: u64,
 }
 
 impl<'a> Checker<'a> {
@@ -105,6 +107,7 @@ impl<'a> Checker<'a> {
             table,
             report,
             partial,
+            blocks_seen: 0,
         }
     }
 
@@ -208,6 +211,7 @@ impl<'a> Checker<'a> {
     fn snapshots(&mut self) {
         self.report.snapshots = self.table.live().len() as u64;
         self.report.dying = self.table.dying;
+        let is_listed = !self.table.gone.iter().any(|gone| gone.tree == Tree::Live);
         for gone in std::mem::take(&mut self.table.gone) {
             let mut damage = Damage::new(format!("{} tree", gone.tree.name()));
             if let Some(block) = gone.block {
@@ -246,6 +250,8 @@ impl<'a> Checker<'a> {
                 "a snapshot is larger than the origin ever was"
             } else if u64::from(id.id()) >= header.next_id {
                 "a snapshot has a number that was not given yet"
+            } else if is_listed && self.table.is_given_again(*id) {
+                "a snapshot has a number that the next one of its parent would get"
             } else {
                 continue;
             };
@@ -272,6 +278,7 @@ impl<'a> Checker<'a> {
         });
         let used = pass.window.used();
         let in_area = pass.in_area;
+        self.blocks_seen = pass.in_all;
         let window = pass.window;
         self.partial |= pass.partial;
         if first == 0 && !self.partial && in_area != self.header.first_area.1 {
@@ -336,5 +343,7 @@ impl<'a> Checker<'a> {
         let given = metadata.saturating_mul(self.header.chunk_blocks());
         let blocks = self.header.first_area.1.saturating_add(given);
         compare("blocks of metadata", space.metadata_blocks, blocks);
+        let what = "blocks of metadata in a tree or free";
+        compare(what, space.metadata_blocks, self.blocks_seen);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     progress::Progress,
     table::{show, Table},
 };
-use multisnap_store::image::{Header, Part, Tree, Value};
+use multisnap_store::image::{Header, Ids, Part, Tree, Value};
 
 /// One look at everything.
 pub struct Pass<'a> {
@@ -24,7 +24,9 @@ pub struct Pass<'a> {
     is_first: bool,
     /// Records, or the list of what is free, cannot all be read.
     pub partial: bool,
-    /// Blocks of the first metadata area that were seen.
+    /// Metadata blocks that were seen, and those of them in the first metadata area.
+    pub in_all: u64,
+    /// See `in_all`.
     pub in_area: u64,
     /// The chunk of the origin whose records come, and the chunks of the store that they name.
     current: (Option<u64>, Vec<u64>),
@@ -51,6 +53,7 @@ impl<'a> Pass<'a> {
             progress: Progress::new("check", total),
             is_first: window.0 == 0,
             partial: false,
+            in_all: 0,
             in_area: 0,
             current: (None, Vec::new()),
         }
@@ -77,6 +80,9 @@ impl<'a> Pass<'a> {
                     self.current = (Some(chunk), Vec::new());
                 }
                 let runs = self.table.runs(ids);
+                if let Some(what) = self.strangers(ids) {
+                    self.fault(Damage::new(what).of(show(&runs)).chunks(chunk, chunk));
+                }
                 self.record(chunk, &show(&runs), value);
             }
             Part::BadNode {
@@ -114,6 +120,7 @@ impl<'a> Pass<'a> {
         if !self.seen.insert(block) {
             self.fault(Damage::new("a metadata block is used twice").at(block));
         }
+        self.in_all += 1;
         let (area, len) = self.header.first_area;
         if block.checked_sub(area).is_some_and(|at| at < len) {
             self.in_area += 1;
@@ -125,6 +132,20 @@ impl<'a> Pass<'a> {
         match chunk.filter(|chunk| *chunk < self.header.data_chunks) {
             Some(chunk) => self.window.give(chunk),
             None => self.fault(Damage::new("a metadata block is where none can be").at(block)),
+        }
+    }
+
+    /// What is wrong if a record is for ids that are still to be given: a new snapshot would show
+    /// what another one held.
+    fn strangers(&self, ids: Ids) -> Option<&'static str> {
+        match ids {
+            Ids::Range(_, hi) => (u64::from(hi.id()) >= self.header.next_id)
+                .then_some("a record is for snapshots that are not made yet as well"),
+            Ids::Mask(mask) => self
+                .table
+                .bits()
+                .is_some_and(|held| mask & !held != 0)
+                .then_some("a record has bits that no snapshot has"),
         }
     }
 

@@ -161,6 +161,20 @@ impl Table {
         self.next_subs.get(&id).copied().unwrap_or(0)
     }
 
+    /// Whether the next snapshot of its parent would get the number of this one.
+    pub fn is_given_again(&self, id: SnapshotId) -> bool {
+        let parent = SnapshotId::top(id.id());
+        let next = self.next_sub(id.id());
+        id.sub_id().is_some_and(|sub| sub >= next) && self.live.binary_search(&parent).is_ok()
+    }
+
+    /// The bits that snapshots have, deleted ones included; `None` if they cannot all be read.
+    pub fn bits(&self) -> Option<u64> {
+        let damaged = self.gone.iter().any(|gone| gone.tree == Tree::Bits);
+        let bits = self.bits.keys().filter(|bit| **bit < 64);
+        (!damaged).then(|| bits.fold(0, |mask, bit| mask | 1 << bit))
+    }
+
     /// The snapshots that a record is for.
     pub fn runs(&self, ids: Ids) -> Runs {
         match ids {

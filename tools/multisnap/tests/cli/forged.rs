@@ -7,7 +7,7 @@ use super::{
     damage::{check, has, lost_chunks, repair, ENTRIES},
     fixture::TYPES,
 };
-use multisnap_store::image::Type;
+use multisnap_store::image::{SnapshotId, Type};
 
 /// Offsets of what is changed, from `Documentation/format.rst`.
 const USED_CHUNKS: usize = 368;
@@ -24,6 +24,7 @@ fn wrong_counts_are_noticed() {
         for (at, by, what) in [
             (USED_CHUNKS, -1, "chunks in use"),
             (META_TOTAL, 1, "blocks of metadata"),
+            (META_TOTAL, 1, "blocks of metadata in a tree or free"),
             (HOT_MASK, 1, "in use, and said to be free"),
         ] {
             world.forge(newest, |block| {
@@ -134,4 +135,42 @@ fn a_snapshot_in_doubt_is_named() {
         let left = world.snapshots.len() as u64 - 1;
         assert_eq!(json["snapshots"], left, "{json}");
     }
+}
+
+/// Whoever gets the number, or the bit, next would show what another one held.
+#[test]
+fn records_for_snapshots_to_come_are_noticed() {
+    for (of, at, word, what) in [
+        (
+            Type::Btree,
+            16,
+            SnapshotId::top(9).0,
+            "not made yet as well",
+        ),
+        (Type::Bitmask, 16, 1 << 40, "bits that no snapshot has"),
+    ] {
+        let mut world = sample(of);
+        world.stop();
+        world.forge(world.nodes(0, 0)[0], |block| {
+            let len = if of == Type::Btree { 32 } else { 24 };
+            let count = u32::from_le_bytes(block[56..60].try_into().unwrap()) as usize;
+            let at = ENTRIES + (count - 1) * len + at;
+            let old = u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
+            block[at..at + 8].copy_from_slice(&(old | word).to_le_bytes());
+        });
+        assert!(has(&check(&world), what));
+    }
+}
+
+/// A snapshot of a snapshot, and the number that the next one gets.
+#[test]
+fn a_number_that_would_be_given_again_is_noticed() {
+    let mut world = sample(Type::Btree);
+    world.stop();
+    world.forge(world.nodes(2, 0)[0], |block| {
+        let entries = block[ENTRIES..].chunks_exact_mut(24);
+        let next = entries.rev().find(|entry| entry[0] == 2).unwrap();
+        next[16..24].fill(0);
+    });
+    assert!(has(&check(&world), "the next one of its parent would get"));
 }
