@@ -219,14 +219,7 @@ impl<'a> Checker<'a> {
             }
             if gone.tree == Tree::Rows {
                 damage.what = "names and times in the rows tree".into();
-                let first = gone.keys.0 >> 32;
-                let last = gone.keys.1.map(|end| end.saturating_sub(1) >> 32);
-                damage = damage.of(match (first, last) {
-                    (0, None) => "all".into(),
-                    (first, Some(last)) if first == last => first.to_string(),
-                    (first, Some(last)) => format!("{first}-{last}"),
-                    (first, None) => format!("{first}-"),
-                });
+                damage = damage.of(gone.ids());
             } else {
                 damage = damage.of("all");
             }

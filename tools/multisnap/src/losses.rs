@@ -112,11 +112,15 @@ impl Losses {
             let runs: Runs = unnamed.iter().map(|id| (*id, *id)).collect();
             report.lose(Damage::new("name, time and exact size").of(show(&runs)));
         }
-        if table.gone.iter().any(|gone| gone.tree == Tree::Rows)
-            && table.gone.iter().any(|gone| gone.tree == Tree::Live)
-        {
-            let what = format!("snapshots below {} that have no row", header.next_id);
-            report.lose(Damage::new(what));
+        // Their rows would do without the list, and the list without them.
+        let is_listed = !table.gone.iter().any(|gone| gone.tree == Tree::Live);
+        let rows = table.gone.iter().filter(|gone| gone.tree == Tree::Rows);
+        for gone in rows.filter(|_| !is_listed) {
+            let what = format!(
+                "snapshots below {}, whose rows and list are damaged",
+                header.next_id
+            );
+            report.lose(Damage::new(what).of(gone.ids()));
         }
     }
 

@@ -24,6 +24,20 @@ pub struct Gone {
     pub keys: (u64, Option<u64>),
 }
 
+impl Gone {
+    /// Of rows: the snapshots of the origin that they are of, or of which they are, in words.
+    pub fn ids(&self) -> String {
+        let first = self.keys.0 >> 32;
+        let last = self.keys.1.map(|end| end.saturating_sub(1) >> 32);
+        match (first, last) {
+            (0, None) => "all".into(),
+            (first, Some(last)) if first == last => first.to_string(),
+            (first, Some(last)) => format!("{first}-{last}"),
+            (first, None) => format!("{first}-"),
+        }
+    }
+}
+
 /// The snapshots.
 #[derive(Default)]
 pub struct Table {

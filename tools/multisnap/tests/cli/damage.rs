@@ -250,6 +250,34 @@ fn a_damaged_list_of_snapshots_is_made_again() {
     }
 }
 
+/// Neither tells what the other one said, so snapshots are lost; those of other rows are not.
+#[test]
+fn damaged_rows_without_a_list_lose_their_snapshots() {
+    let mut world = World::new(Type::Btree, 3000, 1, 40);
+    for chunk in 0..100 {
+        world.create(None, "one of many");
+        world.write(chunk % 40);
+    }
+    world.stop();
+    let rows = world.nodes(1, 0);
+    assert!(rows.len() > 3, "{rows:?}");
+    world.flip(rows[1], 100);
+    world.flip(world.nodes(2, 0)[0], 66);
+    let json = repair(&world, &[]);
+    let what = "snapshots below 101, whose rows and list are damaged";
+    assert!(has(&json, what), "{json}");
+    let lost = json["lost"].as_array().unwrap();
+    let ids = lost.iter().find(|one| one["what"] == what).unwrap()["ids"].as_str();
+    let (first, last) = ids.unwrap().split_once('-').unwrap();
+    let [first, last]: [u64; 2] = [first, last].map(|id| id.parse().unwrap());
+    assert!(1 < first && first < last && last < 100, "{json}");
+    // Snapshots of the last one may be among them, itself it is not.
+    assert_eq!(json["snapshots"], 100 - (last - first), "{json}");
+    let is_lost = |id: u64| (first..last).contains(&id);
+    world.snapshots.retain(|id, _| !is_lost(id.id().into()));
+    lost_chunks(&world, &json);
+}
+
 #[test]
 fn lost_bits_lose_everything() {
     let mut world = sample(Type::Bitmask);
