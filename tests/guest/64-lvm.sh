@@ -5,7 +5,7 @@
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
-plan 136
+plan 144
 
 lvm() { multisnap-lvm "$@"; }
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
@@ -83,6 +83,7 @@ ok "where LVM would have it" mount -o ro,noload /dev/vg/before /mnt/snap
 is "with what was" "$(cat /mnt/snap/file)" one
 umount /mnt/snap
 like "the same name is refused" "$(lvm lvcreate -s -n before vg/home 2>&1)" "vg/before is there already"
+like "and one that reads like an id" "$(lvm lvcreate -s -n 20261128 vg/home 2>&1)" "20261128 reads like an id: begin it"
 like "and that of a volume" "$(lvm lvcreate -s -n small vg/home 2>&1)" "is a logical volume"
 ok "-L with -n does both" lvm lvcreate -s -L12M --snapshotstore smallstore -n first vg/small
 is "the store has its name" "$(lv_size vg/smallstore)" 24576
@@ -235,6 +236,14 @@ ms under /dev/vg/small /dev/mapper/vg-smallstore --lose-snapshots
 like "said, it is done, and told" "$rc $err" "^0 multisnap: vg-small does not count its writes .*without multisnapshot: 1 snapshot made before"
 is "by the module, too" "$(our_lines | grep -c 'lost what')" 1
 
+lvcreate -qq -y -L 40M -n other vg
+ok "a store is a part of the origin, of another type and with other chunks" \
+	lvm lvcreate -s -l 50%ORIGIN --storetype bitmask -c 64K -n old /dev/vg/other
+is "as it was said" "$(lv_size vg/other-msstore) $(dmsetup table vg-other | cut -d ' ' -f 6) $(dmsetup table vg-other | grep -c bitmask)" \
+	"40960 128 1"
+ok "it goes" lvm lvremove -f vg/other-msstore
+lvremove -qq -f vg/other
+
 # --- removed ----------------------------------------------------------------------
 like "a store with snapshots is kept" "$(lvm lvremove vg/smallstore 2>&1)" "holds snapshots .* say -f"
 like "also with -y" "$(lvm lvremove -y vg/smallstore 2>&1)" "holds snapshots .* say -f"
@@ -250,13 +259,22 @@ multisnap deactivate vg-small
 ok "a snapshot is removed by name" lvm lvremove vg/first
 like "and from the file" "$(conf vg-small)" "under = yes snapshot = 2 device=vg-second $"
 like "and gone" "$(lvm lvremove vg/first 2>&1)" "there is no snapshot vg/first"
+multisnap activate vg-small 2 --device vg-second > /dev/null
+ln -sfn ../mapper/vg-second /dev/vg/second
+multisnap rename vg-small 2 deux
+like "also one that was renamed" "$(lvm lvremove vg/deux 2>&1)" "snapshot 2, vg/deux, is removed"
+is "with its device and its link" "$(dmsetup ls | grep -c vg-second) $(find /dev/vg -name second)" "0 "
+multisnap snapshot vg-small --name other > /dev/null
+multisnap activate vg-small other > /dev/null
+ok "and one that is active by another device" lvm lvremove vg/other
+is "which goes" "$(dmsetup ls | grep -c 'vg-small-[0-9]')" 0
 # By the names that the package gives it.
 mkdir /tmp/names
 for word in lvcreate lvs lvremove; do ln -s "$(command -v multisnap-lvm)" /tmp/names/multisnap-$word; done
 like "a script with one word changed makes a snapshot" "$(/tmp/names/multisnap-lvcreate -s -L 4M -n fifth -y vg/small 2>&1)" \
-	"snapshot 5 of vg/small is /dev/mapper/vg-fifth"
-like "lists it" "$(/tmp/names/multisnap-lvs --noheadings vg/fifth)" "^ +fifth +vg +20.00m +small +5 "
-like "and removes it" "$(/tmp/names/multisnap-lvremove -f vg/fifth 2>&1)" "snapshot 5, vg/fifth, is removed"
+	"snapshot 6 of vg/small is /dev/mapper/vg-fifth"
+like "lists it" "$(/tmp/names/multisnap-lvs --noheadings vg/fifth)" "^ +fifth +vg +20.00m +small +6 "
+like "and removes it" "$(/tmp/names/multisnap-lvremove -f vg/fifth 2>&1)" "snapshot 6, vg/fifth, is removed"
 # Another store takes the place of the one with the tag.
 multisnap stop vg-small > /dev/null
 lvchange -qq -ay vg/small

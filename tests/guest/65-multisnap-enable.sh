@@ -2,7 +2,7 @@
 # What is started with the machine: the files that "multisnap enable" writes, and what units, rules
 # and hooks call. Whole systems that start so are in tests/boot.
 . ./lib.sh
-plan 93
+plan 95
 
 . ./multisnap.sh
 file() { grep -v '^#' "/etc/multisnap/$1.conf"; }
