@@ -6,7 +6,7 @@
 . ./real-lvm.sh
 . ./multisnap.sh
 . ./document.sh
-plan 32
+plan 34
 
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
 state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }
@@ -62,7 +62,10 @@ is "the volume is as it was" "$(state vg-home)" "$under"
 is "and what it and its snapshot hold" "$(held)" "$was"
 ok "so is the volume that is not under" check_pattern /dev/vg/other 0 1024 9
 is "but LVM leaves what it has loaded for the others" "$(loaded)" "vg-home--msstore vg-other vg-pvmove0 "
+ms status vg-home
+like "which status tells for the store" "$rc $out" "^1 .*table +vg-home--msstore has another one loaded.* dmsetup clear vg-home--msstore"
 recipe lvm.rst pvmove
+is "and not any more" "$(multisnap status vg-home --json | jq -c '.volumes[0].other_tables')" "[]"
 is "the guide gets rid of that" "$(loaded)$(dmsetup ls | grep -c pvmove)" 0
 ok "and moves what is not under" pvmove -qq -i 1 -n vg/other /dev/pva /dev/pvb
 ok "as it was" check_pattern /dev/vg/other 0 1024 9

@@ -9,7 +9,7 @@ use super::{
     when,
 };
 use crate::{
-    dm::{self, node, Control},
+    dm::{self, node, wire::Dev, Control},
     failure::{Code, Failure},
     out,
     size::{self, count},
@@ -60,6 +60,9 @@ pub struct State {
     suspended: bool,
     /// The device of the store is smaller than the store by now.
     pub store_cut_short: bool,
+    /// Origin and store, if they have another table loaded, as a command of LVM leaves it that was
+    /// refused: the next suspension would make it live.
+    other_tables: Vec<String>,
     /// Devices of its snapshots.
     pub active: usize,
     /// Its status line.
@@ -72,9 +75,9 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
     loop {
         let (states, failed) = look(&control, &args.volume)?;
-        let bad = states
-            .iter()
-            .any(|state| state.info.is_bad() || state.store_cut_short);
+        let bad = states.iter().any(|state| {
+            state.info.is_bad() || state.store_cut_short || !state.other_tables.is_empty()
+        });
         if args.json {
             out::line(&Told {
                 time: when::now(),
@@ -125,6 +128,10 @@ fn look(control: &Control, words: &[String]) -> Result<(Vec<State>, Option<Failu
                 sectors: volume.sectors,
                 suspended: volume.flags & dm::SUSPENDED != 0,
                 store_cut_short: info.is_cut_short(node::sectors(volume.line.store)),
+                other_tables: [volume.line.origin, volume.line.store]
+                    .into_iter()
+                    .filter_map(|dev| other_table(control, dev))
+                    .collect(),
                 active: devices.of(volume).count(),
                 info,
             }),
@@ -134,6 +141,14 @@ fn look(control: &Control, words: &[String]) -> Result<(Vec<State>, Option<Failu
         }
     }
     Ok((states, failed))
+}
+
+/// The name of a mapped device that has another table loaded.
+fn other_table(control: &Control, dev: Dev) -> Option<String> {
+    let path = node::show(dev);
+    let name = path.strip_prefix("/dev/mapper/")?;
+    let info = control.info(name).ok()?;
+    (info.flags & dm::INACTIVE != 0).then(|| name.to_owned())
 }
 
 /// How an origin is, for people.
@@ -151,6 +166,10 @@ fn show(state: &State) -> String {
         let what = "the device of the store was made smaller than the store";
         let then = "make it as large as it was at once, then: multisnap check";
         lines.push(("cut short", format!("{what}: {then}")));
+    }
+    for name in &state.other_tables {
+        let what = format!("{name} has another one loaded, which may be made live by others");
+        lines.push(("table", format!("{what}; drop it: dmsetup clear {name}")));
     }
     let share = percent(info.used_chunks, info.total_chunks);
     let (used, total) = (info.bytes(info.used_chunks), info.bytes(info.total_chunks));
@@ -246,6 +265,7 @@ pub mod tests {
             sectors: 3200,
             suspended: true,
             store_cut_short: true,
+            other_tables: vec!["vg-store".into()],
             active: 2,
             info: Info::parse(line).unwrap(),
         }
@@ -260,6 +280,7 @@ pub mod tests {
             "origin     /dev/sda, 1.5 MiB",
             "store      /dev/sdb, btree, chunks of 16 KiB",
             "cut short  the device of the store was made smaller",
+            "table      vg-store has another one loaded",
             "used       0.2 %, 192 KiB of 78.1 MiB, less than low-water is free",
             "snapshots  3, 2 active: 1-3",
             "waits      snapshot 4",
