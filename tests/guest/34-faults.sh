@@ -81,15 +81,19 @@ torture_with() {
 		rm /tmp/stop
 	) &
 	job=$!
+	# The kernel counts them down.
+	echo 1000000 > "$debug/$1/times"
 	torture seed="${SEED:-$RANDOM}" origin=/dev/o sectors="$(sectors /dev/o)" store=/dev/s type="$type" \
 		generic="$3" faults=broken restarts=no rounds=4 stop=/tmp/stop || rc=$?
 	kill $job 2> /dev/null
 	wait $job
 	echo 0 > "$debug/$1/probability"
+	faults=$((1000000 - $(cat "$debug/$1/times")))
+	diag "$1: $faults faults"
 	cleanup
+	[ "$faults" -ge 20 ] || rc=1
 	return $rc
 }
-echo -1 > $debug/fail_make_request/times
 echo 0 > $debug/fail_make_request/verbose
 ok "allocations that fail in the middle of I/O" torture_with failslab 10 0
 ok "pages that are not there" torture_with fail_page_alloc 10 0

@@ -198,6 +198,8 @@ bad_sectors() { # <device name> <generic args>
 	kill $job 2> /dev/null
 	wait $job
 	cleanup
+	grep -qE '[^0-9][1-9][0-9]* (writes|reads)( and [0-9]+ reads)? failed|[1-9][0-9]* reads failed' /tmp/summary ||
+		{ echo "nothing failed"; rc=1; }
 	return $rc
 }
 for device in od st; do
@@ -206,6 +208,7 @@ for device in od st; do
 		if [ -n "$dust" ]; then
 			ok "$what" bad_sectors $device "$policy"
 			summary
+		elif [ -n "${DEBUG_KERNEL:-}" ]; then is "$what" "no dm-dust" "dm-dust"
 		else skip "$what" "no dm-dust"; fi
 	done
 done

@@ -159,6 +159,30 @@ fn a_crash_with_a_copy_held_back() {
     rig.check();
 }
 
+/// The bit of a deleted snapshot is in a record when the machine stops, before any sweep.
+#[test]
+fn a_crash_frees_no_bit() {
+    let mut rig = rig(1024, 4);
+    for _ in 0..64 {
+        rig.create(None, b"").unwrap();
+    }
+    assert_eq!(rig.write_origin(0), 1);
+    rig.delete(SnapId::top(64));
+    rig.commit();
+    for checkpoint in [false, true] {
+        if checkpoint {
+            rig.rebase();
+        }
+        let disk = rig.blocks.disk();
+        let end = disk.log_len();
+        rig.reload(disk.cut(end, |_, _| true), end);
+        assert_eq!(rig.create(None, b""), None);
+    }
+    assert!(sweep(&mut rig));
+    rig.commit();
+    new_one_is_right(&mut rig);
+}
+
 /// A loss is recorded when its copy's destination has long been given back.
 #[test]
 fn a_late_loss_is_not_a_new_snapshots() {
