@@ -186,7 +186,7 @@ impl Table {
     pub fn bits(&self) -> Option<u64> {
         let damaged = self.gone.iter().any(|gone| gone.tree == Tree::Bits);
         let bits = self.bits.keys().filter(|bit| **bit < 64);
-        (!damaged).then(|| bits.fold(0, |mask, bit| mask | 1 << bit))
+        (!damaged).then(|| bits.fold(0, |mask, bit| mask | (1 << bit)))
     }
 
     /// The snapshots that a record is for.
