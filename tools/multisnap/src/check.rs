@@ -211,8 +211,7 @@ impl<'a> Checker<'a> {
     fn snapshots(&mut self) {
         self.report.snapshots = self.table.live().len() as u64;
         self.report.dying = self.table.dying;
-        let is_listed = !self.table.gone.iter().any(|gone| gone.tree == Tree::Live);
-        for gone in std::mem::take(&mut self.table.gone) {
+        for gone in &self.table.gone {
             let mut damage = Damage::new(format!("{} tree", gone.tree.name()));
             if let Some(block) = gone.block {
                 damage = damage.at(block);
@@ -230,11 +229,12 @@ impl<'a> Checker<'a> {
             let what = "more snapshots are said to be there than rows";
             self.report.fault(Damage::new(what));
         }
-        for id in std::mem::take(&mut self.table.odd) {
+        for id in &self.table.odd {
             let what = "row and list of snapshots disagree";
             self.report.fault(Damage::new(what).of(id.to_string()));
         }
         let header = &self.header;
+        let is_listed = !self.table.is_damaged(Tree::Live);
         for id in self.table.live() {
             let Some(row) = self.table.row(*id) else {
                 continue;
@@ -336,7 +336,7 @@ impl<'a> Checker<'a> {
         let given = metadata.saturating_mul(self.header.chunk_blocks());
         let blocks = self.header.first_area.1.saturating_add(given);
         compare("blocks of metadata", space.metadata_blocks, blocks);
-        let what = "blocks of metadata in a tree or free";
+        let what = "metadata blocks in a tree or free";
         compare(what, space.metadata_blocks, self.blocks_seen);
     }
 }

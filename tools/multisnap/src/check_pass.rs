@@ -15,6 +15,8 @@ pub struct Pass<'a> {
     header: &'a Header,
     table: &'a Table,
     report: &'a mut Report,
+    /// The bits that snapshots have, if that is known.
+    bits: Option<u64>,
     blocks: u64,
     /// The chunks of the store that are counted.
     pub window: Window,
@@ -47,6 +49,7 @@ impl<'a> Pass<'a> {
             header,
             table,
             report,
+            bits: table.bits(),
             blocks,
             window: Window::new(window.0, window.1),
             seen: Sparse::default(),
@@ -79,11 +82,7 @@ impl<'a> Pass<'a> {
                 if self.current.0 != Some(chunk) {
                     self.current = (Some(chunk), Vec::new());
                 }
-                let runs = self.table.runs(ids);
-                if let Some(what) = self.strangers(ids) {
-                    self.fault(Damage::new(what).of(show(&runs)).chunks(chunk, chunk));
-                }
-                self.record(chunk, &show(&runs), value);
+                self.record(chunk, ids, value);
             }
             Part::BadNode {
                 tree,
@@ -142,24 +141,28 @@ impl<'a> Pass<'a> {
             Ids::Range(_, hi) => (u64::from(hi.id()) >= self.header.next_id)
                 .then_some("a record is for snapshots that are not made yet as well"),
             Ids::Mask(mask) => self
-                .table
-                .bits()
+                .bits
                 .is_some_and(|held| mask & !held != 0)
                 .then_some("a record has bits that no snapshot has"),
         }
     }
 
-    fn record(&mut self, chunk: u64, ids: &str, value: Value) {
+    fn record(&mut self, chunk: u64, ids: Ids, value: Value) {
+        let stranger = self.strangers(ids);
+        let ids = show(&self.table.runs(ids));
         if self.is_first {
             self.report.records += 1;
             self.report.zero_records += u64::from(value == Value::Zero);
             self.report.lost_records += u64::from(value == Value::Lost);
             self.report.dead_records += u64::from(ids.is_empty());
         }
-        let of = |damage: Damage| match ids {
+        let of = |damage: Damage| match ids.as_str() {
             "" => damage.chunks(chunk, chunk),
             ids => damage.of(ids).chunks(chunk, chunk),
         };
+        if let Some(what) = stranger {
+            self.fault(of(Damage::new(what)));
+        }
         let first = chunk.checked_mul(self.header.chunk_sectors.into());
         if first.is_none_or(|first| first >= self.header.origin_sectors) {
             self.fault(of(Damage::new("a record is behind the end of the origin")));

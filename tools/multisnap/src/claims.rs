@@ -3,7 +3,8 @@
 //! Chunks of the store that more than one part of it lays claim to. Whose content they have cannot
 //! be told, so it is nobody's.
 //!
-//! It is in memory: two bits for each chunk of the store that is in use.
+//! It is in memory: a bit for each chunk of the store that is in use, and another one where there is
+//! metadata.
 
 use crate::count::Sparse;
 use multisnap_store::image::Header;

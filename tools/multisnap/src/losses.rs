@@ -113,7 +113,7 @@ impl Losses {
             report.lose(Damage::new("name, time and exact size").of(show(&runs)));
         }
         // Their rows would do without the list, and the list without them.
-        let is_listed = !table.gone.iter().any(|gone| gone.tree == Tree::Live);
+        let is_listed = !table.is_damaged(Tree::Live);
         let rows = table.gone.iter().filter(|gone| gone.tree == Tree::Rows);
         for gone in rows.filter(|_| !is_listed) {
             let what = format!(

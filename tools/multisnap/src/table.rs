@@ -25,7 +25,8 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// Of rows: the snapshots of the origin that they are of, or of which they are, in words.
+    /// If these are rows, the snapshots of the origin that they are about: those themselves, or
+    /// snapshots of them. In words.
     pub fn ids(&self) -> String {
         let first = self.keys.0 >> 32;
         let last = self.keys.1.map(|end| end.saturating_sub(1) >> 32);
@@ -117,8 +118,8 @@ impl Table {
 
     /// Makes up the list of live ids.
     fn settle(&mut self) {
-        let damaged = |tree| self.gone.iter().any(|gone: &Gone| gone.tree == tree);
-        let (rows_damaged, live_damaged) = (damaged(Tree::Rows), damaged(Tree::Live));
+        let (rows_damaged, live_damaged) =
+            (self.is_damaged(Tree::Rows), self.is_damaged(Tree::Live));
         let said = |id: SnapshotId| {
             let ranges = &self.ranges[kind(id)];
             let range = ranges.get(ranges.partition_point(|(_, hi)| *hi < id));
@@ -160,6 +161,11 @@ impl Table {
         self.odd = odd;
     }
 
+    /// Whether something of a tree cannot be read.
+    pub fn is_damaged(&self, tree: Tree) -> bool {
+        self.gone.iter().any(|gone| gone.tree == tree)
+    }
+
     /// The numbers of all snapshots, in order.
     pub fn live(&self) -> &[SnapshotId] {
         &self.live
@@ -184,9 +190,8 @@ impl Table {
 
     /// The bits that snapshots have, deleted ones included; `None` if they cannot all be read.
     pub fn bits(&self) -> Option<u64> {
-        let damaged = self.gone.iter().any(|gone| gone.tree == Tree::Bits);
         let bits = self.bits.keys().filter(|bit| **bit < 64);
-        (!damaged).then(|| bits.fold(0, |mask, bit| mask | (1 << bit)))
+        (!self.is_damaged(Tree::Bits)).then(|| bits.fold(0, |mask, bit| mask | (1 << bit)))
     }
 
     /// The snapshots that a record is for.

@@ -285,6 +285,8 @@ fn lost_bits_lose_everything() {
     world.flip(world.nodes(6, 0)[0], 66);
     let json = check(&world);
     assert!(has(&json, "bits tree"), "{json}");
+    // That tells nothing of the bits of records.
+    assert!(!has(&json, "no snapshot has"), "{json}");
     let json = repair(&world, &[]);
     assert!(has(&json, "which snapshot has which records"), "{json}");
     assert_eq!(lost_chunks(&world, &json), 117);

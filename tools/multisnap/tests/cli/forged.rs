@@ -14,6 +14,29 @@ const USED_CHUNKS: usize = 368;
 const META_TOTAL: usize = 352;
 const HOT_MASK: usize = 432;
 
+/// Where a word of a record is in its leaf.
+fn place(of: Type, entry: usize, word: usize) -> usize {
+    let len = match of {
+        Type::Btree => 32,
+        Type::Bitmask => 24,
+    };
+    ENTRIES + entry * len + word * 8
+}
+
+/// The word at `at`.
+fn get(block: &[u8; 4096], at: usize) -> u64 {
+    u64::from_le_bytes(block[at..at + 8].try_into().unwrap())
+}
+
+fn set(block: &mut [u8; 4096], at: usize, word: u64) {
+    block[at..at + 8].copy_from_slice(&word.to_le_bytes());
+}
+
+/// Entries in a node.
+fn count(block: &[u8; 4096]) -> usize {
+    u32::from_le_bytes(block[56..60].try_into().unwrap()) as usize
+}
+
 #[test]
 fn wrong_counts_are_noticed() {
     for of in TYPES {
@@ -24,12 +47,12 @@ fn wrong_counts_are_noticed() {
         for (at, by, what) in [
             (USED_CHUNKS, -1, "chunks in use"),
             (META_TOTAL, 1, "blocks of metadata"),
-            (META_TOTAL, 1, "blocks of metadata in a tree or free"),
+            (META_TOTAL, 1, "metadata blocks in a tree or free"),
             (HOT_MASK, 1, "in use, and said to be free"),
         ] {
             world.forge(newest, |block| {
-                let word: &mut [u8; 8] = (&mut block[at..at + 8]).try_into().unwrap();
-                *word = (i64::from_le_bytes(*word) + by).to_le_bytes();
+                let word = get(block, at).wrapping_add_signed(by);
+                set(block, at, word);
             });
             let json = check(&world);
             assert!(has(&json, what), "{what}: {json}");
@@ -47,31 +70,23 @@ fn wrong_records_are_noticed() {
     world.stop();
     let leaf = world.nodes(0, 0)[0];
     let sound = std::fs::read(world.store()).unwrap();
-    let word = |block: &mut [u8; 4096], entry: usize, word: usize| -> u64 {
-        let at = ENTRIES + entry * 32 + word * 8;
-        u64::from_le_bytes(block[at..at + 8].try_into().unwrap())
-    };
-    let set = |block: &mut [u8; 4096], entry: usize, word: usize, n: u64| {
-        let at = ENTRIES + entry * 32 + word * 8;
-        block[at..at + 8].copy_from_slice(&n.to_le_bytes());
-    };
+    let at = |entry, word| place(Type::Btree, entry, word);
     world.forge(leaf, |block| {
-        let other = word(block, 0, 3);
-        set(block, 2, 3, other);
+        let other = get(block, at(0, 3));
+        set(block, at(2, 3), other);
     });
     let json = check(&world);
     assert!(has(&json, "belongs to another chunk as well"), "{json}");
     assert!(has(&json, "belong to nothing"), "{json}");
     std::fs::write(world.store(), &sound).unwrap();
 
-    let count = |block: &[u8; 4096]| u32::from_le_bytes(block[56..60].try_into().unwrap());
-    world.forge(leaf, |block| set(block, count(block) as usize - 1, 0, 40));
+    world.forge(leaf, |block| set(block, at(count(block) - 1, 0), 40));
     let json = check(&world);
     assert!(has(&json, "behind the end of the origin"), "{json}");
     std::fs::write(world.store(), &sound).unwrap();
 
     // The last record of chunk 0 is up to an id below where it begins.
-    world.forge(leaf, |block| set(block, 0, 2, 0));
+    world.forge(leaf, |block| set(block, at(0, 2), 0));
     let json = check(&world);
     assert!(has(&json, "a record makes no sense"), "{json}");
     let json = repair(&world, &[]);
@@ -84,24 +99,19 @@ fn content_that_two_chunks_name_is_lost_for_both() {
     for of in TYPES {
         let mut world = sample(of);
         world.stop();
-        let (len, value) = match of {
-            Type::Btree => (32, 3),
-            Type::Bitmask => (24, 1),
+        let value = match of {
+            Type::Btree => 3,
+            Type::Bitmask => 1,
         };
         let mut chunks = [0; 2];
         world.forge(world.nodes(0, 0)[0], |block| {
-            let at = |entry: usize, word: usize| ENTRIES + entry * len + word * 8;
-            let word = |block: &[u8; 4096], at: usize| -> [u8; 8] {
-                block[at..at + 8].try_into().unwrap()
-            };
-            let count = u32::from_le_bytes(block[56..60].try_into().unwrap());
+            let chunk = |entry| get(block, place(of, entry, 0));
             // The first and the last chunk in the leaf: their first records name the same.
-            let last = (1..count as usize)
-                .rfind(|entry| word(block, at(*entry, 0)) != word(block, at(*entry - 1, 0)));
+            let last = (1..count(block)).rfind(|entry| chunk(*entry) != chunk(entry - 1));
             let last = last.unwrap();
-            let same = word(block, at(0, value));
-            block[at(last, value)..at(last, value) + 8].copy_from_slice(&same);
-            chunks = [0, last].map(|entry| u64::from_le_bytes(word(block, at(entry, 0))));
+            chunks = [0, last].map(chunk);
+            let same = get(block, place(of, 0, value));
+            set(block, place(of, last, value), same);
         });
         assert!(has(&check(&world), "belongs to another chunk as well"));
         let json = repair(&world, &["--trust-origin"]);
@@ -124,9 +134,8 @@ fn a_snapshot_in_doubt_is_named() {
         world.stop();
         world.forge(world.nodes(2, 0)[0], |block| {
             // The first range of live ids begins with the one behind.
-            let at = ENTRIES + 8;
-            let low = u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
-            block[at..at + 8].copy_from_slice(&(low + 1).to_le_bytes());
+            let low = get(block, ENTRIES + 8);
+            set(block, ENTRIES + 8, low + 1);
         });
         let json = check(&world);
         assert!(has(&json, "row and list of snapshots disagree"), "{json}");
@@ -140,23 +149,17 @@ fn a_snapshot_in_doubt_is_named() {
 /// Whoever gets the number, or the bit, next would show what another one held.
 #[test]
 fn records_for_snapshots_to_come_are_noticed() {
-    for (of, at, word, what) in [
-        (
-            Type::Btree,
-            16,
-            SnapshotId::top(9).0,
-            "not made yet as well",
-        ),
-        (Type::Bitmask, 16, 1 << 40, "bits that no snapshot has"),
+    let id = SnapshotId::top(9).0;
+    for (of, more, what) in [
+        (Type::Btree, id, "not made yet as well"),
+        (Type::Bitmask, 1 << 40, "bits that no snapshot has"),
     ] {
         let mut world = sample(of);
         world.stop();
         world.forge(world.nodes(0, 0)[0], |block| {
-            let len = if of == Type::Btree { 32 } else { 24 };
-            let count = u32::from_le_bytes(block[56..60].try_into().unwrap()) as usize;
-            let at = ENTRIES + (count - 1) * len + at;
-            let old = u64::from_le_bytes(block[at..at + 8].try_into().unwrap());
-            block[at..at + 8].copy_from_slice(&(old | word).to_le_bytes());
+            let at = place(of, count(block) - 1, 2);
+            let word = get(block, at) | more;
+            set(block, at, word);
         });
         assert!(has(&check(&world), what));
     }
