@@ -96,6 +96,7 @@ torture_with() {
 }
 echo 0 > $debug/fail_make_request/verbose
 ok "allocations that fail in the middle of I/O" torture_with failslab 10 0
-ok "pages that are not there" torture_with fail_page_alloc 10 0
+# There are few of these.
+ok "pages that are not there" torture_with fail_page_alloc 50 0
 ok "requests that fail" torture_with fail_make_request 2 0
 ok "also with preserve-on-error" torture_with fail_make_request 2 "1 preserve-on-error"
