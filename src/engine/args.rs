@@ -3,7 +3,7 @@
 //! Table lines: what they may say, and the one line that tells what is wrong with one.
 
 use crate::dm::target::Args;
-use crate::store::{format::StoreType, SnapId};
+use crate::store::{SnapId, StoreType};
 use core::fmt;
 use kernel::prelude::*;
 
@@ -122,11 +122,14 @@ impl fmt::Display for Wrong<'_> {
             Wrong::Twice(id) => write!(f, "snapshot {id} is listed twice"),
             Wrong::NoMemory => f.write_str("out of memory"),
             Wrong::Unknown(what, arg) => write!(f, "unknown {what} '{}'", Show(arg)),
-            Wrong::StoreType(arg) => write!(
-                f,
-                "unknown store type '{}', known are: btree (or mikulas), bitmask (or daniel)",
-                Show(arg)
-            ),
+            Wrong::StoreType(arg) => {
+                write!(f, "unknown store type '{}', known are:", Show(arg))?;
+                for (i, of) in StoreType::ALL.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(f, "{comma} {} (or {})", of.name(), of.old_name())?;
+                }
+                Ok(())
+            }
             Wrong::Id(arg) => write!(
                 f,
                 "'{}' is not a snapshot id (<id> or <id>.<sub>)",
@@ -273,11 +276,7 @@ impl OriginArgs {
             }
         }
         let word = words.word("the store type")?;
-        let store_type = match word.to_bytes() {
-            b"btree" | b"mikulas" => StoreType::Btree,
-            b"bitmask" | b"daniel" => StoreType::Bitmask,
-            _ => return Err(Wrong::StoreType(word)),
-        };
+        let store_type = StoreType::from_name(word.to_bytes()).ok_or(Wrong::StoreType(word))?;
         let mut cache = CacheArgs::default();
         let end = words.count("the number of store arguments")? + words.next;
         while words.next < end {

@@ -206,6 +206,11 @@ impl Inbox {
         true
     }
 
+    /// Whether nothing has arrived since that.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inner.lock().events.is_empty()
+    }
+
     /// Takes in no more bios; other events still arrive.
     pub(super) fn close(&self) {
         self.inner.lock().closed = true;

@@ -38,6 +38,7 @@ mod order;
 mod origin;
 mod out;
 mod registry;
+mod shared;
 mod snap;
 mod status;
 mod sync;

@@ -36,7 +36,6 @@ use core::fmt::{self, Write as _};
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Relaxed, Release},
         Arc,
         SetOnce, //
     },
@@ -560,6 +559,7 @@ impl Target for OriginTarget {
         };
         let shared = &engine.shared;
         let sector = bio.sector();
+        shared.note_use();
         match bio.op() {
             // What a flush must make durable is on the origin: the store's part was durable
             // before the write it protects was let go.
@@ -657,41 +657,5 @@ impl Target for OriginTarget {
 
     fn iterate_devices(&self, each: &mut EachDevice<'_>) -> Result<(), Stop> {
         each.visit(&self.origin, 0, self.handle.len())
-    }
-}
-
-/// Most chunks that a bio is not cut at: one without data may be huge.
-const PRESERVED_RUN: u32 = 4096;
-
-impl super::worker::Shared {
-    /// No snapshot is live.
-    fn is_unprotected(&self) -> bool {
-        self.live_ids() == 0
-    }
-
-    /// Sectors from `sector` to the end of its chunk.
-    pub(super) fn left_in_chunk(&self, sector: u64) -> u32 {
-        self.chunk_sectors - (sector as u32 & (self.chunk_sectors - 1))
-    }
-
-    /// How many of `sectors` sectors, in chunks of which the first is preserved, need no look.
-    fn preserved_run(&self, sector: u64, sectors: u32) -> u32 {
-        let mut len = self.left_in_chunk(sector);
-        for _ in 0..PRESERVED_RUN {
-            let next = (sector + u64::from(len)) >> self.chunk_shift;
-            if len >= sectors || !self.is_preserved(next) {
-                break;
-            }
-            len = len.saturating_add(self.chunk_sectors);
-        }
-        len
-    }
-
-    fn origin_write_begins(&self) {
-        self.origin_writes.fetch_add(1, Relaxed);
-    }
-
-    fn origin_write_ends(&self) {
-        self.origin_writes.fetch_sub(1, Release);
     }
 }

@@ -8,7 +8,8 @@ use super::{
     name::{cannot_open, refuse, say, Name},
     order::{Place, Users},
     registry::User,
-    worker::{Engine, Shared}, //
+    shared::Shared,
+    worker::Engine, //
 };
 use crate::dm::{
     bio::{EndedBio, MapBio, Op, Status},
@@ -139,6 +140,7 @@ impl SnapTarget {
         if engine.shared.failed.load(Acquire) {
             return Err((Refused::Map(bio), Status::IOERR));
         }
+        engine.shared.note_use();
         let op = bio.op();
         if matches!(op, Op::Read | Op::Write) {
             bio = match self.map_known(&engine.shared, bio)? {

@@ -11,15 +11,16 @@ use super::{
     inbox::{Events, Inbox},
     low_water::LowWater,
     name::{say, Name},
-    order::{self, grace, Fifo, Known, Machine, Mode, Place, Request, Timer, Users, World, SLOTS},
+    order::{self, grace, Fifo, Known, Machine, Mode, Place, Request, Timer, Users, World},
     registry::Origin,
+    shared::Shared,
     status::Published, //
 };
 use crate::dm::{
     bio::Status,
     bits::LazyBits,
     bufio::BufioWriter,
-    device::{BlockDev, DevT},
+    device::BlockDev,
     io::{Flags, IoClient, PageBuf, Run},
     kcopyd::{CopyDone, MAX_DESTS},
     noio::NoIo,
@@ -35,10 +36,9 @@ use kernel::{
     new_mutex, new_spinlock_irq,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Atomic, Relaxed, Release},
         Arc,
-        Mutex,
-        SpinLockIrq, //
+        Mutex, //
     },
 };
 
@@ -74,42 +74,6 @@ struct Core {
     events: Events,
 }
 
-/// What map() and status may look at without waiting for the worker.
-#[pin_data]
-pub(super) struct Shared {
-    pub(super) origin: BlockDev,
-    pub(super) store: BlockDev,
-    /// The mapped device that the engine runs for.
-    pub(super) mapped: DevT,
-    /// The number that tells the store from all others.
-    pub(super) uuid: [u8; 16],
-    /// The store was loaded to be read only.
-    pub(super) read_only: bool,
-    /// Sectors in a chunk, as a shift.
-    pub(super) chunk_shift: u32,
-    pub(super) chunk_sectors: u32,
-    /// First sector of the store's data area.
-    pub(super) data_start: u64,
-    /// Live ids; 0 means that origin writes need no look. Written while no origin bio is under
-    /// way.
-    pub(super) live: Atomic<u64>,
-    /// Counts the cuts; what [`preserved`](Self::preserved) says holds for one of them. Written
-    /// while no origin bio is under way.
-    pub(super) generation: Atomic<u64>,
-    /// Origin chunks that no live id needs any more, durably. Set by the worker only.
-    pub(super) preserved: LazyBits,
-    /// Where chunks of snapshots are. The worker writes, map() looks; taken before the lock of
-    /// the origin's users.
-    #[pin]
-    pub(super) known: SpinLockIrq<Known>,
-    /// The mode is `fail`.
-    pub(super) failed: Atomic<bool>,
-    /// Origin writes between map() and their end.
-    pub(super) origin_writes: Atomic<i64>,
-    #[pin]
-    pub(super) published: Published,
-}
-
 /// What the machine acts on.
 struct Outside {
     owner: Arc<Origin>,
@@ -125,6 +89,8 @@ struct Outside {
     waiter: Option<Command>,
     /// How the command ended that it waits for. It is told when status shows what came of it.
     ended: Option<Result<Option<SnapId>>>,
+    /// When the worker was given the processor, in milliseconds.
+    began: u64,
     /// When each timer runs out, in milliseconds.
     timers: [Option<u64>; Timer::KINDS],
     /// Somebody should be told.
@@ -184,6 +150,7 @@ impl Engine {
                 generation: Atomic::new(1),
                 preserved,
                 known <- new_spinlock_irq!(known),
+                used: Atomic::new(false),
                 failed: Atomic::new(mode == Mode::Fail),
                 origin_writes: Atomic::new(0),
                 published <- published,
@@ -205,6 +172,7 @@ impl Engine {
             log_write: None,
             waiter: None,
             ended: None,
+            began: 0,
             timers: [None; Timer::KINDS],
             event: false,
             low_water: LowWater::new(&args),
@@ -335,6 +303,7 @@ impl Runs for Engine {
             events,
         } = &mut *core;
         let now = now_ms();
+        outside.began = now;
         for timer in Timer::ALL {
             let at = &mut outside.timers[timer as usize];
             if at.is_some_and(|at| at <= now) {
@@ -637,6 +606,16 @@ impl World for Outside {
         *old = Some(old.map_or(at, |old| old.min(at)));
     }
 
+    fn was_used(&mut self) -> bool {
+        self.shared.take_use()
+    }
+
+    fn is_wanted(&self) -> bool {
+        // Who shares the processor with the worker waits for it, too, if preemption is lazy.
+        let long = now_ms() > self.began;
+        (long && self.shared.is_in_use()) || !self.inbox.is_empty()
+    }
+
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
         self.ended = Some(result);
     }
@@ -676,18 +655,3 @@ impl World for Outside {
         }
     }
 }
-
-impl Shared {
-    /// Number of live snapshots.
-    pub(super) fn live_ids(&self) -> u64 {
-        self.live.load(Acquire)
-    }
-
-    /// Whether no live id needs this chunk of the origin any more, durably.
-    pub(super) fn is_preserved(&self, chunk: u64) -> bool {
-        self.preserved.test(chunk, self.generation.load(Acquire))
-    }
-}
-
-// A bio keeps its slot's number in a byte.
-const _: () = assert!(SLOTS <= u8::MAX as usize);

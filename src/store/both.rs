@@ -23,12 +23,6 @@ use super::{
 pub(super) use ahead::Ahead;
 use kernel::prelude::*;
 
-/// Chunks that one step of the sweep changes at most.
-const SWEEP_CHUNKS: usize = 64;
-
-/// Leaves without such a chunk that it looks through: each may have to be read.
-const SWEEP_LEAVES: usize = 4;
-
 /// Records that a trim may change at once, when space is not short.
 const TRIM_MAX: usize = 64;
 
@@ -533,39 +527,26 @@ impl<B: Blocks, X: Exceptions> ExceptionStore for Store<B, X> {
             // The last sweep left more to remove than fits into one record.
             return self.base.swept(pass - 1);
         }
-        let (mut progress, mut chunks, mut leaves) = (false, 0, 0);
+        // Where the next step goes on is a chunk, so that one with many leaves is seen in one.
         let begin = self.base.sweep_chunk;
         let mut from = [begin, 0];
-        // Where the next step goes on is a chunk, so that one with many leaves is seen in one.
-        while chunks < SWEEP_CHUNKS && (leaves < SWEEP_LEAVES || from[0] == begin) {
-            let chunk = match self.exceptions.look_for_trim(&mut self.base, from)? {
-                Seen::Chunk(chunk) => chunk,
-                Seen::Next(next) => {
-                    leaves += 1;
-                    from = next;
-                    self.base.sweep_chunk = next[0];
-                    continue;
-                }
+        let chunk = loop {
+            match self.exceptions.look_for_trim(&mut self.base, from)? {
+                Seen::Chunk(chunk) => break chunk,
+                Seen::Next(next) => from = next,
                 Seen::End => return self.end_sweep(pass),
-            };
-            self.base.sweep_chunk = chunk;
-            chunks += 1;
-            let changed = match self.trim(chunk) {
-                Err(EAGAIN) if progress => break,
-                other => other?,
-            };
-            progress |= changed;
-            from = [chunk, 0];
-            if !self.exceptions.edit().more() {
-                match chunk.checked_add(1) {
-                    Some(next) => from = [next, 0],
-                    None => return self.end_sweep(pass),
-                }
-                self.base.sweep_chunk = from[0];
             }
-            if changed && !self.has_room(1) {
-                // What was done is to be logged before more is.
-                break;
+            self.base.sweep_chunk = from[0];
+            if from[0] != begin {
+                return Ok(true);
+            }
+        };
+        self.base.sweep_chunk = chunk;
+        self.trim(chunk)?;
+        if !self.exceptions.edit().more() {
+            match chunk.checked_add(1) {
+                Some(next) => self.base.sweep_chunk = next,
+                None => return self.end_sweep(pass),
             }
         }
         Ok(true)

@@ -69,7 +69,8 @@ ok "that write is there" check_pattern /dev/mapper/snap 100 8 7
 # Another origin, store, chunk size or type is not this device any more.
 make_nullblk o2 16
 make_nullblk s2 16
-for table in "/dev/o2 /dev/s 32" "/dev/o /dev/s2 32" "/dev/o /dev/s 64" "/dev/o /dev/s 32 0 bitmask"; do
+case $STORE_TYPE in btree) other=bitmask ;; *) other=btree ;; esac
+for table in "/dev/o2 /dev/s 32" "/dev/o /dev/s2 32" "/dev/o /dev/s 64" "/dev/o /dev/s 32 0 $other"; do
 	read -ra words <<< "$table"
 	if dmsetup reload ms --table "$(ms_table "${words[@]}")" 2> /tmp/error; then
 		result 1 "a reload as \"$table\" is refused"

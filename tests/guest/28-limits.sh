@@ -1,8 +1,8 @@
 #!/bin/bash
 # Limits that a table sets: low-water of free chunks, metadata in memory.
-# timeout: 600
+# timeout: 900
 . ./lib.sh
-plan 47
+plan 57
 
 total() { ms_status ms space | cut -d/ -f2; }
 free() { echo $(($(total) - $(ms_status ms space | cut -d/ -f1))); }
@@ -98,6 +98,54 @@ ok "it loads with a limit" dmsetup create ms --table "$(table "2 cache-limit 256
 make_snap snap /dev/mapper/oz 1
 ok "all look-ups find something" random_reads 2000
 cleanup
+
+# --- a load after a crash ---
+modprobe dm-flakey
+become() { dmsetup reload st --table "$1" && dmsetup suspend --noflush --nolockfs st && dmsetup resume st; }
+spread() { python3 spread.py /dev/mapper/ms "$1" $((chunks * 4096 / $1 / 4096 * 4096)) "$2"; }
+st_table() { ms_table /dev/mapper/oz /dev/mapper/st 8 0 "$STORE_TYPE" "$1"; }
+# peak_of_load <limit>: in blocks, of what follows a power cut now.
+peak_of_load() {
+	become "0 $(sectors /dev/s) flakey /dev/s 0 0 600 1 error_writes"
+	dmsetup remove ms
+	become "0 $(sectors /dev/s) linear /dev/s 0"
+	echo 0 > $bufio/peak_allocated_bytes
+	dmsetup create ms --table "$(st_table "2 cache-limit $1")" || return
+	echo $(($(cat $bufio/peak_allocated_bytes) / 4096))
+}
+chunks=40000
+for size in 256 1024; do
+	dmsetup create oz --table "0 $((512 * 2048)) zero"
+	make_nullblk s $size
+	dmsetup create st --table "0 $(sectors /dev/s) linear /dev/s 0"
+	dmsetup create ms --table "$(st_table "2 cache-limit 256")"
+	take_snapshot ms > /dev/null
+	dd if=/dev/zero of=/dev/mapper/ms bs=1M count=$((chunks / 256)) oflag=direct status=none
+	take_snapshot ms > /dev/null
+	checkpoints=$(ms_status ms checkpoints)
+	# Less than what makes a checkpoint begin, each in a leaf of its own.
+	spread 110 write
+	sleep 2
+	is "$size MiB: the log is not checkpointed" "$(ms_status ms checkpoints)" "$checkpoints"
+	peak=$(peak_of_load 256)
+	ok "a load that replays it stays below the limit: $peak blocks" test "$peak" -le $((256 + 8))
+	ok "and not far below" test "$peak" -ge 100
+	dmsetup remove ms
+	# Another run has more memory, and a log full of it.
+	dmsetup create ms --table "$(st_table "2 cache-limit 16384")"
+	take_snapshot ms > /dev/null
+	checkpoints=$(ms_status ms checkpoints)
+	for n in 8000 4000 2000; do
+		spread $n write
+		[ "$(ms_status ms checkpoints)" = "$checkpoints" ] || break
+	done
+	sleep 2
+	diag "$size MiB: $(($(ms_status ms checkpoints) - checkpoints)) checkpoints, tree of $(ms_status ms metadata | cut -d/ -f1) blocks"
+	peak=$(peak_of_load 256)
+	ok "after a run with more, a load needs what was changed then: $peak blocks" test "$peak" -le $((16384 * 3 / 4))
+	ok "and falls back to the limit" within 30 eval 'test "$(cat $bufio/current_allocated_bytes)" -le $(((256 + 8) * 4096))'
+	cleanup
+done
 
 # --- what map() knows of preserved chunks ---
 dmsetup create oz --table "0 $((65536 * 2048)) zero"

@@ -2,7 +2,7 @@
 # The bitmask store holds 64 snapshots; a deleted one's bit is another's only when no copy of then
 # is under way any more, so that a new snapshot never sees what is old.
 . ./lib.sh
-plan 32
+plan 41
 
 . ./held-back.sh
 STORE_TYPE=bitmask
@@ -46,6 +46,12 @@ is "each has its own" $rc 0
 # The copy's read takes six seconds; a snapshot that it is for is deleted meanwhile.
 begin_held_back 0
 delete_held_back 7 "1-6,8-64"
+# What a power cut now would leave.
+make_nullblk crash 64
+make_nullblk old-o 16
+for pair in s:crash o:old-o; do
+	dd if=/dev/${pair%:*} of=/dev/${pair#*:} bs=1M iflag=direct oflag=direct status=none
+done
 sleep 1
 is "its bit has not" "$(swept && echo swept)" ""
 dmesg_mark
@@ -69,4 +75,21 @@ is "with all ids" "$(ms_status ms ids)" "1-6,8-65"
 fails_with "and as full" ENOSPC message ms create
 make_snap new /dev/mapper/slow 65
 ok "the new one is right" check_pattern /dev/mapper/new 0 8 2
+dmsetup remove new
+dmsetup remove ms
+
+# The copy has gone with the machine, and nothing has been recorded of it.
+ok "after a power cut meanwhile it loads" make_ms ms /dev/old-o /dev/crash 8
+is "without the deleted one" "$(ms_status ms ids)" "1-6,8-64"
+ok "whose sweep comes to its end" within 60 swept
+is "a new one gets the bit" "$(take_snapshot ms)" 65
+make_snap new /dev/old-o 65
+ok "and has what the origin has" check_pattern /dev/mapper/new 0 512 1
+ok "not what the one before had" check_pattern /dev/mapper/new 512 8 99
+write_pattern /dev/mapper/ms 0 8 4
+write_pattern /dev/mapper/ms 512 8 4
+ok "also when that is copied" check_pattern /dev/mapper/new 0 512 1
+ok "all of it" check_pattern /dev/mapper/new 512 8 99
+make_snap old /dev/old-o 8
+ok "another has what it had" check_pattern /dev/mapper/old 0 1024 1
 cleanup

@@ -132,7 +132,7 @@ dmesg_mark() {
 dmesg_since() { dmesg | sed "1,/guest-test: mark $$\.$dmesg_last\$/d"; }
 
 # our_lines: what the module itself has said since then; the dm core repeats some.
-our_lines() { dmesg_since | grep -i multisnap | grep -vE 'device-mapper: (table|ioctl|core): |guest-test: '; }
+our_lines() { dmesg_since | grep -i multisnap | grep -vE 'device-mapper: (table|ioctl|core): |guest-test: |loading out-of-tree module'; }
 
 # ends_well <what> <job>: waits for a background job, which must have succeeded.
 ends_well() {

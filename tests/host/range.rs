@@ -441,7 +441,7 @@ pub(super) fn step(rig: &mut Rig, (what, a, b): (u8, u8, u8)) {
         }
         (25 | 26, _) => rig.end_checkpoint(a % 8 != 0),
         (27 | 28, _) => {
-            rig.sweep();
+            let _ = (0..=b % 8).all(|_| rig.sweep());
         }
         (29, Some(id)) if a % 8 == 0 => {
             let name = std::format!("n{b}");

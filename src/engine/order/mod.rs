@@ -116,7 +116,7 @@ pub(crate) struct Machine<W: World> {
     /// It has ended so; who still reads the origin is waited for before that is told.
     parted: Option<(Result, Ticket)>,
     gate: Gate<W::Bios>,
-    /// Deleted ids may have records left; the timer of the next step runs, or has run out.
+    /// Deleted ids may have records left; the timer of the next turn runs, or has run out.
     sweeping: bool,
     sweep_armed: bool,
     sweep_due: bool,

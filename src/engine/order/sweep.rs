@@ -1,43 +1,48 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The background sweep: takes away what only deleted snapshots needed, a little at a time.
+//!
+//! A bio that arrives meanwhile waits for one step, or for what is left of [`STEPS_MIN`]; and none
+//! that the worker does not see waits long for the processor.
 
 use super::{Machine, Mode, Timer, World};
 use kernel::prelude::*;
 
-/// Milliseconds between steps while bios of users are under way.
-const BUSY_MS: u32 = 20;
+/// Milliseconds between turns while bios come.
+const BUSY_MS: u32 = 10;
 
-/// Milliseconds between steps otherwise: the worker must come to look for bios in between.
+/// Milliseconds between turns otherwise: others want the lock of the worker, too.
 const IDLE_MS: u32 = 1;
 
-/// Milliseconds until the next step after one that found no space at all.
+/// Milliseconds until the next turn after one that found no space at all.
 const FULL_MS: u32 = 1000;
 
 /// Milliseconds until it is tried again after an error.
 const ERROR_MS: u32 = 5000;
 
+/// Steps of a turn while nothing else is to be done.
+const STEPS_MAX: u32 = 64;
+
+/// Steps of a turn in any case: a sweep comes to its end, however busy the worker is.
+const STEPS_MIN: u32 = 4;
+
 /// Calls of the store for which there must be room before a step.
 const ROOM: usize = 8;
 
 impl<W: World> Machine<W> {
-    /// Makes a step of the sweep, if it is time for one.
+    /// Takes a turn of the sweep, if it is time for one.
     pub(super) fn sweep(&mut self, world: &mut W) {
         if !self.sweeping || !matches!(self.mode, Mode::Rw | Mode::Full) || self.control.is_some() {
             return;
         }
         if !core::mem::take(&mut self.sweep_due) {
             if !core::mem::replace(&mut self.sweep_armed, true) {
-                let busy = self.slots.used() > 0 || !self.collecting.recorded.is_free();
+                let busy = world.was_used() || self.slots.used() > 0;
                 world.later(Timer::Sweep, if busy { BUSY_MS } else { IDLE_MS });
             }
             return;
         }
-        let result = match self.store.has_room(ROOM) {
-            true => self.store.sweep_step(),
-            false => Err(EAGAIN),
-        };
-        match result {
+        match self.sweep_turn(world) {
             Ok(more) => self.sweeping = more,
             // The batch must go out, or a checkpoint make room.
             Err(e) if e == EAGAIN => {
@@ -60,6 +65,22 @@ impl<W: World> Machine<W> {
         self.note_freed(world);
         self.collecting.busy |= self.store.has_unsealed();
         self.look_again = true;
+    }
+
+    /// Makes steps until there is something else to do.
+    fn sweep_turn(&mut self, world: &W) -> Result<bool> {
+        for n in 1..=STEPS_MAX {
+            if !self.store.has_room(ROOM) {
+                return Err(EAGAIN);
+            }
+            if !self.store.sweep_step()? {
+                return Ok(false);
+            }
+            if n >= STEPS_MIN && world.is_wanted() {
+                break;
+            }
+        }
+        Ok(true)
     }
 
     /// The timer has run.

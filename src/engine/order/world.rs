@@ -97,7 +97,7 @@ pub(crate) enum Timer {
     Retry,
     /// To commit what nobody waits for.
     Idle,
-    /// The next step of the sweep.
+    /// The next turn of the sweep.
     Sweep,
     /// The next attempt to heal.
     Heal,
@@ -230,6 +230,11 @@ pub(crate) trait World {
     /// Call [`Machine::timer`] in this many milliseconds, or when the timer of this kind that runs
     /// already is over, if that is before.
     fn later(&mut self, timer: Timer, ms: u32);
+    /// Whether bios have come since this was asked last, also those that the machine is not told of.
+    fn was_used(&mut self) -> bool;
+    /// Whether what can wait is to make way: something has arrived that the machine has not been told
+    /// of yet; or bios have come, and it has had its millisecond.
+    fn is_wanted(&self) -> bool;
     /// The control command has ended; an id if it made one.
     fn control_done(&mut self, result: Result<Option<SnapId>>);
     /// What no live id has a record for is lost: the records that would say it one by one cannot

@@ -29,13 +29,22 @@ pub(crate) const HEADER_BLOCKS: u64 = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum StoreType {
-    /// A B+tree of ranges of ids (`btree`, historical name `mikulas`).
+    /// A B+tree of ranges of ids.
     Btree = 1,
-    /// A B+tree of masks of 64 bits (`bitmask`, historical name `daniel`).
+    /// A B+tree of masks of 64 bits.
     Bitmask = 2,
 }
 
 impl StoreType {
+    /// All that are known.
+    pub(crate) const ALL: [Self; 2] = [Self::Btree, Self::Bitmask];
+
+    /// The type with this name, or this historical one.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
+        let known = |of: &Self| of.name().as_bytes() == name || of.old_name().as_bytes() == name;
+        Self::ALL.into_iter().find(known)
+    }
+
     /// The type with this number on disk.
     pub(crate) fn from_disk(n: u32) -> Option<Self> {
         match n {
@@ -55,6 +64,14 @@ impl StoreType {
         match self {
             Self::Btree => "btree",
             Self::Bitmask => "bitmask",
+        }
+    }
+
+    /// The word that a table may have for it, too.
+    pub(crate) fn old_name(self) -> &'static str {
+        match self {
+            Self::Btree => "mikulas",
+            Self::Bitmask => "daniel",
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::store::{
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{atomic::AtomicU32, Arc};
 use std::vec::Vec;
 
 /// A bio: its number, and how often it was tried.
@@ -91,6 +92,10 @@ pub(super) struct Desk {
     grace: [Grace; 2],
     /// A grace period is over.
     look: bool,
+    /// Something is there that the machine has not been told of.
+    pub(super) wanted: bool,
+    /// Bios have come.
+    pub(super) used: bool,
 }
 
 impl World for Desk {
@@ -211,6 +216,14 @@ impl World for Desk {
         *old = ms.min(*old);
     }
 
+    fn was_used(&mut self) -> bool {
+        std::mem::take(&mut self.used)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
         self.control.push(result);
     }
@@ -240,6 +253,8 @@ pub(super) struct Bench {
     pub(super) desk: Desk,
     pub(super) machine: Machine<Desk>,
     pub(super) faults: Faults,
+    /// Steps that the sweep has left.
+    pub(super) sweep_left: Arc<AtomicU32>,
 }
 
 /// A machine that runs on a store with room for `data_chunks` chunks.
@@ -270,12 +285,13 @@ pub(super) fn bench_on(
     ModelStore::format(&shared, &history);
     let mut store = ModelStore::open(&shared, sizes, &history).unwrap();
     before(&mut store);
-    let faults = store.faults.clone();
+    let (faults, sweep_left) = (store.faults.clone(), store.sweep_left.clone());
     let machine = Machine::new(Box::new(store), preserve_on_error, Mode::Rw).unwrap();
     Bench {
         desk: Desk::default(),
         machine,
         faults,
+        sweep_left,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::store::{
     Item, LogWrite, NoId, Remap, SnapId, SnapInfo, Source, Space, Value, Who, Writeable,
 };
 use kernel::prelude::*;
+use std::sync::atomic::Ordering::SeqCst;
 use std::vec::Vec;
 
 impl ExceptionStore for ModelStore {
@@ -395,7 +396,12 @@ impl ExceptionStore for ModelStore {
     }
 
     fn sweep_step(&mut self) -> Result<bool> {
-        self.faults.check("sweep_step").map(|()| false)
+        self.faults.check("sweep_step")?;
+        let one_less = |n: u32| n.checked_sub(1);
+        Ok(self
+            .sweep_left
+            .fetch_update(SeqCst, SeqCst, one_less)
+            .is_ok())
     }
 
     fn walk(&mut self, _f: &mut dyn FnMut(Item) -> Result) -> Result {

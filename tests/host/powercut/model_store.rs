@@ -16,7 +16,7 @@ use crate::store::{
 };
 use kernel::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{atomic::AtomicU32, Arc, Mutex};
 use std::vec::Vec;
 
 /// What is remembered of the store, and brought back after a cut.
@@ -188,6 +188,8 @@ pub(crate) struct ModelStore {
     pub(super) poisoned: bool,
     /// What shall go wrong.
     pub(crate) faults: Faults,
+    /// Steps that a sweep would take. There is nothing to sweep.
+    pub(crate) sweep_left: Arc<AtomicU32>,
     /// Damage was seen. It is not kept.
     pub(super) damaged: bool,
 }
@@ -270,6 +272,7 @@ impl ModelStore {
             doubt_end: 0,
             poisoned: false,
             faults: Faults::default(),
+            sweep_left: Arc::default(),
             damaged: false,
         })
     }

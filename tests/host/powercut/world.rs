@@ -252,6 +252,14 @@ impl World for Sim {
         self.timers[timer as usize] = true;
     }
 
+    fn was_used(&mut self) -> bool {
+        true
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     fn control_done(&mut self, result: Result<Option<SnapId>>) {
         self.note("control done", u64::from(result.is_ok()), 0);
         if self.control_result.replace(result).is_some() {

@@ -57,11 +57,8 @@ pub struct Size {
 impl Grown {
     /// A new store of this type, for an origin of so many chunks.
     pub fn new(of: &str, chunks: u64) -> Outcome<Self> {
-        let store_type = match of {
-            "btree" => StoreType::Btree,
-            "bitmask" => StoreType::Bitmask,
-            _ => return Err(format!("no type {of}")),
-        };
+        let store_type =
+            StoreType::from_name(of.as_bytes()).ok_or_else(|| format!("no type {of}"))?;
         let per_chunk = u64::from(CHUNK) / 8;
         // Room for what is copied, ten times over, and for metadata.
         let memory = Memory::new(chunks * per_chunk * 11 + (1 << 20));

@@ -12,7 +12,7 @@ use crate::{
     failure::{Code, Failure},
     out,
 };
-use multisnap_store::image::SnapshotId;
+use multisnap_store::image::{SnapshotId, Type};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -125,8 +125,9 @@ fn parent(at: &At, rows: &[rows::Row], word: &str) -> Result<SnapshotId, Failure
         let what = format!("has snapshot {id}, but that is one of {parent} and can have none");
         return Err(volume.failure(what, "say a snapshot of the origin after --of"));
     }
-    if volume.line.store_type != "btree" {
-        let what = "has a bitmask store, which has no snapshots of snapshots";
+    let of = &volume.line.store_type;
+    if !Type::from_name(of).is_some_and(Type::has_subs) {
+        let what = format!("has a {of} store, which has no snapshots of snapshots");
         return Err(volume.failure(what, "make one of the origin: leave --of away"));
     }
     Ok(id)

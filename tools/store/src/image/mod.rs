@@ -62,6 +62,11 @@ impl Type {
             .into_iter()
             .find(|of| of.name() == name)
     }
+
+    /// Whether it holds snapshots of snapshots.
+    pub fn has_subs(self) -> bool {
+        !store::StoreType::from(self).gives_bits()
+    }
 }
 
 impl From<Type> for store::StoreType {
