@@ -1,4 +1,5 @@
 #!/bin/bash
 # Tables that do not fit what runs, with the bitmask store.
+# on request: together these take long.
 STORE_TYPE=bitmask
 . ./23-reload.sh

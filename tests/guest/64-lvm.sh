@@ -2,6 +2,7 @@
 # Logical volumes of a real LVM: put under multisnapshot and taken out while a file system on
 # them is mounted and written; what LVM does to one that is under; and its words for all of it.
 # timeout: 400
+# on request: it takes five minutes.
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh

@@ -1,7 +1,6 @@
 #!/bin/bash
 # What LVM does to whole disks, to a group and to a store while a volume is under multisnapshot, is
 # mounted and has snapshots. What it does to the volume itself is in 64-lvm.sh.
-# on request: it takes a minute.
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
