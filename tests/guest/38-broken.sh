@@ -6,30 +6,12 @@
 # on request: it takes minutes.
 # cpus: 2
 . ./lib.sh
+. ./become.sh
 type=${TYPE:-btree}
-modprobe dm-flakey
 dust=
 ! modprobe -q dm-dust || dust=1
 plan $((5 * 2 * 9 + 1 + 6 + 4 + 8 + 6 + 4 + 3))
 
-# become <name> <table>: what the device does from now on.
-become() {
-	dmsetup reload "$1" <<< "$2" && dmsetup suspend --noflush --nolockfs "$1" && dmsetup resume "$1"
-}
-whole() { echo "0 $(sectors "$1") linear $1 0"; }
-# hole <device> <first sector> <end> [writes]: all of it but that part, which fails, or fails to be
-# written.
-hole() {
-	local size
-	size=$(sectors "$1")
-	[ "$2" -eq 0 ] || echo "0 $2 linear $1 0"
-	if [ "${4:-}" = writes ]; then
-		echo "$2 $(($3 - $2)) flakey $1 $2 0 600 1 error_writes"
-	else
-		echo "$2 $(($3 - $2)) error"
-	fi
-	[ "$3" -eq "$size" ] || echo "$3 $((size - $3)) linear $1 $3"
-}
 mode() { ms_status ms mode; }
 mode_is() { [ "$(mode)" = "$1" ]; }
 # right_or_lost <device> <seed> <end> [<begin>]: each chunk shows that pattern or gives EIO.

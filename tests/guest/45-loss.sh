@@ -1,8 +1,8 @@
 #!/bin/bash
 # What snapshots lose, to the chunk: on a full store, and of what the origin cannot read.
 . ./lib.sh
+. ./become.sh
 plan 34
-modprobe dm-flakey
 
 losses() { python3 losses.py /dev/mapper/snap 32 "$1"; }
 lost() { ms_status ms lost; }
@@ -56,21 +56,17 @@ cleanup
 for policy in 0 "1 preserve-on-error"; do
 	make_nullblk o 16
 	make_nullblk s 32
-	whole="0 32768 linear /dev/o 0"
-	dmsetup create od --table "$whole"
+	dmsetup create od --table "$(whole /dev/o)"
 	make_ms ms /dev/mapper/od /dev/s 32 "$policy"
 	write_pattern /dev/mapper/ms 0 32768 1
 	take_snapshot ms > /dev/null
-	become() { dmsetup reload od <<< "$1" && dmsetup suspend --nolockfs od && dmsetup resume od; }
 	# Chunk 5.
-	become "0 160 linear /dev/o 0
-160 32 flakey /dev/o 160 0 600 1 error_reads
-192 32576 linear /dev/o 192"
+	become od "$(hole /dev/o 160 192 reads)"
 	fails_with "$policy: a chunk of the origin cannot be read" EIO \
 		dd if=/dev/mapper/ms of=/tmp/out bs=4k count=1 skip=20 iflag=direct
 	ok "but a part of it written" write_pattern /dev/mapper/ms 168 8 2
 	ok "as can others" write_pattern /dev/mapper/ms 128 8 2
-	become "$whole"
+	become od "$(whole /dev/o)"
 	is "one chunk is lost, after one read that failed" "$(lost) $(ms_status ms read_errors)" "1 1"
 	is "and the mode is what it was" "$(ms_status ms mode)" rw
 	ok "the origin is right" eval 'check_pattern /dev/mapper/ms 160 8 1 && check_pattern /dev/mapper/ms 168 8 2'

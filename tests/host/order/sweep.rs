@@ -17,29 +17,27 @@ enum Busy {
     Other,
 }
 
-/// Two snapshots, of which one has been deleted; its sweep would take `steps` steps.
-fn sweeping(busy: Busy, steps: u32) -> Bench {
-    let mut b = bench(2);
+/// Deletes a snapshot, whose sweep would take `steps` steps.
+fn delete(b: &mut Bench, steps: u32) {
     b.sweep_left.store(steps, SeqCst);
-    let write = (busy == Busy::Copy).then(|| b.write(1));
     b.control(Control::Delete { id: SnapId::top(1) });
-    b.desk.used = busy == Busy::Other;
     while b.desk.log.is_some() {
         b.end_log(Ok(()));
     }
     assert!(b.machine.is_sweeping());
-    if let (Some(write), 0) = (write, steps) {
-        assert!(!b.is_good(write));
-    }
-    b
 }
 
 /// Milliseconds until the next turn.
 fn until_next_turn(busy: Busy) -> Option<u32> {
-    let mut b = sweeping(busy, 0);
+    let mut b = bench(2);
+    let write = (busy == Busy::Copy).then(|| b.write(1));
+    b.desk.used = busy == Busy::Other;
+    delete(&mut b, 0);
     let ms = b.desk.later.get(&(Timer::Sweep as usize)).copied();
-    if busy == Busy::Copy {
+    if let Some(write) = write {
         b.end_copy(Copied::Good);
+        b.finish();
+        assert!(b.is_good(write));
     }
     b.finish();
     assert!(!b.machine.is_sweeping());
@@ -55,7 +53,8 @@ fn a_sweep_makes_way_for_others() {
 
 /// Steps of a turn during which something arrives, or nothing.
 fn turn(wanted: bool) -> u32 {
-    let mut b = sweeping(Busy::Nobody, 1000);
+    let mut b = bench(2);
+    delete(&mut b, 1000);
     b.desk.wanted = wanted;
     let before = b.sweep_left.load(SeqCst);
     b.machine.timer(Timer::Sweep);
@@ -72,7 +71,8 @@ fn a_turn_is_over_when_something_arrives() {
 /// However busy the worker is.
 #[test]
 fn a_sweep_comes_to_its_end() {
-    let mut b = sweeping(Busy::Nobody, 1000);
+    let mut b = bench(2);
+    delete(&mut b, 1000);
     b.desk.wanted = true;
     for _ in 0..1000 / 4 {
         assert!(b.machine.is_sweeping());
