@@ -8,7 +8,7 @@ cd /usr/local/lib/boot-test || exit
 stage=1
 [ ! -e stage ] || stage=2
 ! grep -qw multisnap=off /proc/cmdline || stage=off
-! grep -qw root=/dev/mapper/plain /proc/cmdline || stage=$([ $stage = off ] && echo under || echo again)
+! grep -qw root=/dev/mapper/sys-root /proc/cmdline || stage=$([ $stage = off ] && echo under || echo again)
 hibernates=$(grep -c ' resume=' /proc/cmdline)
 # Whoever wrote before may not have ended his line.
 say() { printf '\n%s\n' "$*" > /dev/console; }
@@ -163,33 +163,34 @@ tests_off() {
 # The device that the system itself runs from: nothing that is called lies in memory, and somebody
 # writes all the time.
 tests_under() {
-	local store=/dev/disk/by-id/virtio-spare writer id
+	local store=/dev/mapper/sys-spare writer id
 	echo "1..22"
-	is "the root file system is on a plain mapped device" "$(source_of /) $(kind)" "/dev/mapper/plain linear"
+	is "the root file system is on a logical volume" "$(source_of /) $(kind)" "/dev/mapper/sys-root linear"
 	touch /var/tmp/writes
 	write_on &
 	writer=$!
 	for id in 1 2; do
 		forget_pages
-		ok "it is put under while the system runs from it" timeout 120 multisnap under /dev/mapper/plain $store \
-			"$([ "$id" = 1 ] && echo --create || echo --lose-snapshots)"
+		[ "$id" = 1 ] || ok "and under again" timeout 120 multisnap under /dev/mapper/sys-root $store --lose-snapshots
+		[ "$id" = 2 ] || ok "it is put under, in LVM's words, while the system runs from it" \
+			timeout 120 multisnap-lvm lvcreate -s -L 32M --snapshotstore spare sys/root
 		is "and is live" "$(kind) $(state)" "multisnapshot Active:Live"
 		echo "before $id" > /etc/under
 		forget_pages
-		is "a snapshot is cut" "$(timeout 120 multisnap snapshot plain)" $id
+		is "a snapshot is cut" "$(timeout 120 multisnap snapshot sys-root)" $id
 		echo after > /etc/under
-		mount -o ro,noload "$(multisnap activate plain $id --read-only)" /mnt
+		mount -o ro,noload "$(multisnap activate sys-root $id --read-only)" /mnt
 		is "which has what was there" "$(cat /mnt/etc/under)" "before $id"
 		umount /mnt
 		[ "$id" = 1 ] || break
 		forget_pages
-		ok "it is taken out" timeout 120 multisnap out plain --lose-snapshots
+		ok "it is taken out" timeout 120 multisnap out sys-root --lose-snapshots
 		is "and is as it was" "$(kind) $(state) $(dmsetup ls | grep -c msorigin)" "linear Active:Live 0"
 	done
 	forget_pages
-	ok "a grow is nothing" timeout 120 multisnap grow plain
-	is "the root file system is on the same device" "$(source_of /)" /dev/mapper/plain
-	is "which has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
+	ok "a grow is nothing" timeout 120 multisnap grow sys-root
+	is "the root file system is on the same device" "$(source_of /)" /dev/mapper/sys-root
+	is "which has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/sys-root)"
 	id=$(cat /var/tmp/written)
 	ok "what is written all the time goes on" within 10 goes_beyond "$id"
 	rm /var/tmp/writes
@@ -199,34 +200,34 @@ tests_under() {
 	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
 	is "no unit failed" "$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1)" ""
 	is "and systemd is as it should be" "$(systemctl is-active -- -.mount)" active
-	ok "it is enabled" multisnap enable plain 2 --device plain-old --read-only
-	is "to be put under early" "$(grep -v '^#' /etc/multisnap/plain.conf | tr '\n' ' ')" \
-		"origin = /dev/mapper/plain store = $store under = yes initramfs = root snapshot = 2 read-only device=plain-old "
+	ok "it is enabled" multisnap enable sys-root 2 --device sys-old --read-only
+	is "to be put under early" "$(grep -v '^#' /etc/multisnap/sys-root.conf | tr '\n' ' ')" \
+		"origin = /dev/mapper/sys-root store = $store under = yes initramfs = root snapshot = 2 read-only device=sys-old "
 	multisnap disable root
 }
 # It was shut down in good order then.
 tests_again() {
 	local kept='multisnap@vg\x2dkept.service'
 	echo "1..11"
-	is "the root file system is on its device" "$(source_of /)" /dev/mapper/plain
+	is "the root file system is on its device" "$(source_of /)" /dev/mapper/sys-root
 	is "which is under" "$(kind) $(state)" "multisnapshot Active:Live"
 	is "and has what was last" "$(cat /etc/under)" after
-	mount -o ro,noload /dev/mapper/plain-old /mnt
+	mount -o ro,noload /dev/mapper/sys-old /mnt
 	is "its snapshot has what was there" "$(cat /mnt/etc/under)" "before 2"
 	umount /mnt
-	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c ': plain .*was written while')" 0
-	is "it has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/plain)"
-	is "its unit is active" "$(systemctl is-active multisnap@plain.service)" active
+	is "nothing was lost" "$(journalctl -k -b --no-pager | grep -c ': sys-root .*was written while')" 0
+	is "it has the link by uuid" "$(dev_of "/dev/disk/by-uuid/$(uuid /)")" "$(dev_of /dev/mapper/sys-root)"
+	is "its unit is active" "$(systemctl is-active 'multisnap@sys\x2droot.service')" active
 	is "it can be written" "$(findmnt -no OPTIONS / | cut -d , -f 1)" rw
-	ok "and cut" multisnap snapshot plain
+	ok "and cut" multisnap snapshot sys-root
 	within 10 systemctl is-failed "$kept" > /dev/null
 	# /home was written as well, and its snapshots may have lost what they are mounted by.
 	is "no unit failed, but of the volumes that were written with multisnap=off" \
 		"$(systemctl list-units --failed --no-legend --plain | cut -d ' ' -f 1 | grep -vE '^(before|old)\.mount$')" "$kept"
 	is "which is not mounted" "$(source_of /kept)" ""
 }
-kind() { dmsetup table plain | cut -d ' ' -f 3; }
-state() { dmsetup info -c --noheadings -o suspended,tables_loaded plain; }
+kind() { dmsetup table sys-root | cut -d ' ' -f 3; }
+state() { dmsetup info -c --noheadings -o suspended,tables_loaded sys-root; }
 forget_pages() { sync; echo 3 > /proc/sys/vm/drop_caches; }
 write_on() {
 	local n=0

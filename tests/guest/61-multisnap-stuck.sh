@@ -3,7 +3,7 @@
 # is resumed, even if the command is killed. And when devices grow, or the store is too small.
 # cpus: 2
 . ./lib.sh
-plan 68
+plan 75
 
 . ./multisnap.sh
 # state <device>: whether it is suspended, and which tables it has.
@@ -185,6 +185,30 @@ id=$(ms_status slow ids | grep -oE '[0-9]+$')
 mount "$(multisnap activate slow "$id")" /mnt/b
 echo 3 > /proc/sys/vm/drop_caches
 is "one that lies on a snapshot cuts that" "$(timeout 60 /mnt/b/multisnap snapshot slow --of "$id")" "$id.0"
+# freezes: a cut of the file system on that snapshot, which cannot be frozen before od answers, and not be
+# interrupted meanwhile. Its time is over.
+freezes() {
+	dd if=/dev/urandom of=/mnt/b/dirty bs=64k count=16 status=none
+	dmsetup suspend od
+	multisnap snapshot slow --of "$id" --timeout 2 > /tmp/out 2> /tmp/err &
+	cut=$!
+	within 10 grep -q '^State:.D' /proc/$cut/status || diag "it does not wait"
+	sleep 5
+	is "a file system that cannot be frozen is not suspended" "$(state "slow-$id")" Active:Live
+}
+freezes
+kill -KILL $cut
+dmsetup resume od
+wait $cut 2> /dev/null
+ok "killed while it is being frozen: it is resumed when it is" within 10 is_state "slow-$id" Active:Live
+prints "and nothing is left" '{"cancelled":"slow"}' snapshot slow --cancel --json
+freezes
+dmsetup resume od
+rc=0
+wait $cut || rc=$?
+like "frozen too late: there is no snapshot" "$rc $(cat /tmp/out /tmp/err)" "^2 multisnap: slow has no snapshot: .* in 2 s; nothing is changed"
+is "and nothing is suspended" "$(state "slow-$id") $(state slow) $(ms_status slow pending)" "Active:Live Active:Live -"
+is "nor made" "$(ms_status slow ids | grep -c "$id.1")" 0
 umount /mnt/a /mnt/b
 multisnap deactivate slow
 multisnap activate slow 1 > /tmp/out

@@ -2,7 +2,7 @@
 # What is put into an initramfs of initramfs-tools, and what its script makes of the root file
 # system that the kernel's command line names. A system that starts with it is in tests/boot.
 . ./lib.sh
-plan 39
+plan 41
 
 make_nullblk o 64
 make_nullblk s 64
@@ -178,6 +178,8 @@ echo "root=x multisnap=off" > /tmp/cmdline
 mount --bind /tmp/cmdline /proc/cmdline
 is "multisnap=off goes on" "$(before_mount)" linear
 umount /proc/cmdline
-rm $conf
+like "one that does not start any more is in the initramfs still, which is told" "$(multisnap disable "$(basename $conf .conf)" 2>&1)" \
+	"^multisnap: the initramfs may have .*, and wait for it .* .update-initramfs -u.$"
+is "it has no file" "$(ls /etc/multisnap)" ""
 dmsetup remove vg-o
 cleanup

@@ -5,7 +5,7 @@
 . ./real-lvm.sh
 . ./multisnap.sh
 . ./document.sh
-plan 34
+plan 47
 
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
 state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }
@@ -50,6 +50,57 @@ used=$(on_a)
 # loaded: the devices with a table that is not live.
 loaded() { dmsetup info -c --noheadings -o name,tables_loaded | sed -n 's/:Inactive$//p; s/:Both$//p' | sort | tr '\n' ' '; }
 is "all is on one disk" "$used $(pvs --noheadings -o pv_used /dev/pvb 2> /dev/null | tr -d ' ')" "64.00m 0"
+
+# --- the volume -----------------------------------------------------------------------
+
+# refused_by_lvm <what> <command>...: it is, and volume, snapshot and what LVM knows are as they were.
+refused_by_lvm() {
+	local what=$1 rc=0 volumes
+	shift
+	volumes=$(lvs --noheadings -a -o lv_name,lv_size vg 2> /dev/null)
+	"$@" > /tmp/out 2>&1 || rc=$?
+	is "$what is refused" "$((rc != 0))" 1
+	is "and has changed nothing" "$(state vg-home) $(held) $(lvs --noheadings -a -o lv_name,lv_size vg 2> /dev/null)" \
+		"$under $was $volumes"
+	is "nor left anything" "$(loaded)" ""
+}
+refused_by_lvm "a snapshot of LVM's own" lvcreate -qq -y -s -n own -L 8M vg/home
+refused_by_lvm "making the volume smaller" lvreduce -qq -f -y -L 16M vg/home
+
+# --- a store that is not made ---------------------------------------------------------
+
+# lvm <word>...: leaves status and output in $rc and $out.
+lvm() {
+	rc=0
+	out=$(PATH=/tmp/ending:$PATH multisnap-lvm "$@" 2>&1) || rc=$?
+}
+stores() { lvs --noheadings -o lv_name,lv_tags vg 2> /dev/null | grep -c 'other-msstore *multisnap'; }
+lvm lvcreate -s -L 4M -n a@b vg/other
+like "a name that no snapshot can have is refused before" "$rc $out" "^2 multisnap-lvm: the name a@b has other letters"
+lvcreate -qq -y -L 4M -n other-msstore vg
+lvm lvcreate -s -L 4M -n first vg/other
+like "and a store's that another volume has" "$rc $out" "^2 multisnap-lvm: vg/other-msstore is there already: say --snapshotstore"
+lvremove -qq -f vg/other-msstore
+# ends_at <command>: whoever calls that gets a signal meanwhile.
+ends_at() {
+	rm -rf /tmp/ending
+	mkdir /tmp/ending
+	printf '#!/bin/sh\nkill -TERM $PPID\nexec %s "$@"\n' "$(command -v "$1")" > "/tmp/ending/$1"
+	chmod +x "/tmp/ending/$1"
+}
+ends_at lvcreate
+lvm lvcreate -s -L 4M -n first vg/other
+is "ended when LVM has made the store: there is none" "$rc $(lvs --noheadings vg/other-msstore 2> /dev/null) $(kind vg-other)" "2  linear"
+ends_at multisnap
+lvm lvcreate -s -L 4M -n first vg/other
+like "ended when the volume is put under: it is" "$rc $out" "^2 multisnap-lvm: a signal came: vg/other-msstore is the store of vg/other, .*say it again"
+is "with its tag, its file, and no snapshot" "$(stores) $(grep -c under /etc/multisnap/vg-other.conf) $(kind vg-other) $(ms_status vg-other ids)" \
+	"1 1 multisnapshot -"
+rm -r /tmp/ending
+lvm lvcreate -s -n first vg/other
+is "then it has one" "$rc $(ms_status vg-other ids)" "0 1"
+lvm lvremove -f vg/other-msstore
+is "and all is as before" "$rc $(stores) $(kind vg-other) $(ls /etc/multisnap)" "0 0 linear vg-home.conf"
 
 # --- a whole disk ---------------------------------------------------------------------
 

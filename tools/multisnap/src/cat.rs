@@ -13,6 +13,10 @@ use crate::{
     spans::{Opened, Place, Span},
 };
 use multisnap_store::image::{bytes, Page, SnapshotId, PAGE_BYTES};
+use rustix::{
+    fs::{renameat_with, RenameFlags, CWD},
+    io::Errno,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Seek, SeekFrom, Write},
@@ -60,11 +64,14 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
     if let Some(path) = &args.output {
         opened.disk.is_not(path)?;
         origin.is_not(path)?;
-        if !args.force && device::is_block(path) {
+    }
+    let mut to = Sink::open(args.output.as_deref(), len)?;
+    if let Some(path) = args.output.as_deref().filter(|path| device::is_block(path)) {
+        // Now nobody else can make anything of it.
+        if !args.force {
             signature::may_be_written(path)?;
         }
     }
-    let mut to = Sink::open(args.output.as_deref(), len)?;
     let written = write(args, &mut opened, &origin, len, &mut to);
     let lost = written.inspect_err(|_| to.abandon())?;
     if lost != 0 {
@@ -202,6 +209,8 @@ fn check_origin(opened: &Opened, origin: &Arc<Disk>) -> Result<(), Failure> {
 /// Where a snapshot is written to.
 struct Sink {
     path: PathBuf,
+    /// A new file gets its own name when all is in it: nobody takes half a snapshot for one.
+    part: PathBuf,
     to: Box<dyn Write>,
     /// A new file, in which zeroes need not be written.
     sparse: Option<File>,
@@ -214,6 +223,7 @@ impl Sink {
         let Some(path) = path else {
             return Ok(Self {
                 path: "standard output".into(),
+                part: PathBuf::new(),
                 to: Box::new(io::stdout().lock()),
                 sparse: None,
                 device: None,
@@ -223,12 +233,18 @@ impl Sink {
         let is_device = device::is_block(path);
         let mut options = OpenOptions::new();
         options.write(true);
-        if is_device {
-            options.custom_flags(libc::O_EXCL);
+        let mut part = path.to_path_buf();
+        let mut file = if is_device {
+            let file = options.custom_flags(libc::O_EXCL).open(path);
+            file.map_err(|e| failed(&e))?
         } else {
-            options.create_new(true);
-        }
-        let mut file = options.open(path).map_err(|e| failed(&e))?;
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(failed(&io::ErrorKind::AlreadyExists.into()));
+            }
+            part.as_mut_os_string().push(".part");
+            let file = options.create_new(true).open(&part);
+            file.map_err(|e| Failure::io(&part, "cannot be written", &e))?
+        };
         if is_device {
             let size = file.seek(SeekFrom::End(0)).map_err(|e| failed(&e))?;
             file.rewind().map_err(|e| failed(&e))?;
@@ -245,6 +261,7 @@ impl Sink {
         };
         Ok(Self {
             path: path.to_path_buf(),
+            part,
             to: Box::new(file),
             sparse,
             device,
@@ -280,11 +297,20 @@ impl Sink {
         Ok(())
     }
 
-    /// Removes the file again if this run has made it: nobody takes half a snapshot for one.
+    /// Removes the file again if this run has made it.
     fn abandon(&self) {
         if self.sparse.is_some() {
             // The failure that led here is what is told.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+
+    /// Gives a new file its name, unless something else has that by now.
+    fn name(&self) -> io::Result<()> {
+        match renameat_with(CWD, &self.part, CWD, &self.path, RenameFlags::NOREPLACE) {
+            // Some file systems do not know the flag.
+            Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&self.part, &self.path),
+            other => Ok(other?),
         }
     }
 
@@ -293,10 +319,13 @@ impl Sink {
         if let Some(file) = &self.sparse {
             done = done.and_then(|()| file.set_len(len));
             done = done.and_then(|()| file.sync_all());
-            done = done.and_then(|()| device::sync_name(&self.path));
         }
         if let Some(file) = &self.device {
             done = done.and_then(|()| file.sync_all());
+        }
+        if self.sparse.is_some() {
+            done = done.and_then(|()| self.name());
+            done = done.and_then(|()| device::sync_name(&self.path));
         }
         done.map_err(|e| self.failed(&e))
     }

@@ -176,8 +176,8 @@ fn busy(name: &str, what_for: For) -> String {
             "unmount it, remove what is on it (lsblk {name}), or wait for another multisnap"
         ),
         _ => format!(
-            "stop its origin (multisnap stop {name}), or wait for another multisnap; check, dump, \
-             cat and map also take --live"
+            "stop its origin (multisnap stop {name}), wait for another multisnap, or see who else has \
+             it (lsblk {name}, fuser -v {name}); check, dump, cat and map also take --live"
         ),
     }
 }

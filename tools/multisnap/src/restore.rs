@@ -21,7 +21,7 @@ use serde::Serialize;
 use std::{
     borrow::Cow,
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -357,7 +357,10 @@ impl Lines {
         let mut text = String::new();
         self.nr += 1;
         let read = (&mut self.from).take(LINE_MAX).read_line(&mut text);
-        read.map_err(|e| Failure::io(&self.path, "cannot be read", &e))?;
+        read.map_err(|e| match e.kind() {
+            ErrorKind::InvalidData => self.bad("it is no text"),
+            _ => Failure::io(&self.path, "cannot be read", &e),
+        })?;
         if text.is_empty() {
             return Ok(None);
         }

@@ -209,48 +209,48 @@ pub fn look_again(dev: Dev) {
 
 /// Who uses a device, as far as that can be seen, and how to make an end of it.
 pub fn users(dev: Dev) -> Option<(String, String)> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if let Some(place) = mounted_at(&mounts, dev) {
+    if let Some(Mount { place, .. }) = mounts(dev).into_iter().next() {
         return Some((
             format!("is mounted at {place}"),
             format!("unmount it: umount {place}"),
         ));
     }
+    if is_swap(dev) {
+        let then = format!("end that: swapoff {}", show(dev));
+        return Some(("is used as swap".to_owned(), then));
+    }
     let about = PathBuf::from(format!("/sys/dev/block/{dev}"));
-    let mut holders = fs::read_dir(about.join("holders")).ok()?;
-    let holder = holders.next()?.ok()?;
-    let dm = fs::read_to_string(holder.path().join("dm/name")).ok();
-    let name = dm.map_or_else(
-        || format!("/dev/{}", holder.file_name().to_string_lossy()),
-        |name| path(name.trim()).display().to_string(),
-    );
-    let what = format!("is part of {name}");
-    Some((what, format!("see who uses that: lsblk {name}")))
+    if let Some(holder) = fs::read_dir(about.join("holders")).ok()?.flatten().next() {
+        let dm = fs::read_to_string(holder.path().join("dm/name")).ok();
+        let name = dm.map_or_else(
+            || format!("/dev/{}", holder.file_name().to_string_lossy()),
+            |name| path(name.trim()).display().to_string(),
+        );
+        let what = format!("is part of {name}");
+        return Some((what, format!("see who uses that: lsblk {name}")));
+    }
+    let folders = fs::read_dir(about).ok()?.flatten();
+    folders.map(|folder| folder.path()).find_map(|folder| {
+        folder.join("partition").exists().then_some(())?;
+        let number = fs::read_to_string(folder.join("dev")).ok()?;
+        let part: Dev = number.trim().parse().ok()?;
+        let (what, then) = users(part)?;
+        Some((format!("has {} on it, which {what}", show(part)), then))
+    })
 }
 
-/// Where the table of mounts has a device.
-fn mounted_at(mounts: &str, dev: Dev) -> Option<String> {
-    let dev = dev.to_string();
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(2);
-        let ours = words.next()? == dev;
-        let place = words.nth(1)?;
-        ours.then(|| place.replace("\\040", " "))
-    })
+/// Whether the system swaps to a device.
+pub fn is_swap(dev: Dev) -> bool {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let mut paths = swaps
+        .lines()
+        .filter_map(|line| line.split_ascii_whitespace().next());
+    paths.any(|path| dev_at(Path::new(path)) == Some(dev))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mounts_are_found() {
-        let mounts = "22 1 253:0 / / rw - ext4 /dev/vda rw\n\
-            36 22 253:4 / /a\\040b rw - ext4 /dev/mapper/home rw\nodd\n";
-        let dev = |minor| Dev { major: 253, minor };
-        assert_eq!(mounted_at(mounts, dev(4)).as_deref(), Some("/a b"));
-        assert_eq!(mounted_at(mounts, dev(5)), None);
-    }
 
     #[test]
     fn mounts_tell_who_can_write() {

@@ -58,7 +58,14 @@ impl Interrupts {
                 new.sa_sigaction = handler as *const () as libc::sighandler_t;
                 (libc::sigaction(signal, &new, &mut was) == 0).then_some(was)
             };
-            old.extend(was.map(|was| (signal, was)));
+            let Some(was) = was else { continue };
+            if was.sa_sigaction == libc::SIG_IGN && signal != libc::SIGALRM {
+                // nohup, say: it is not to come.
+                // SAFETY: It is what the kernel gave for this signal.
+                unsafe { libc::sigaction(signal, &was, std::ptr::null_mut()) };
+                continue;
+            }
+            old.push((signal, was));
         }
         Self { old }
     }

@@ -245,6 +245,14 @@ pub fn without_snapshot(text: &str, word: &str) -> (String, bool) {
     )
 }
 
+/// Whether an initramfs has the file, too, if that was made since the line was written.
+pub fn is_early(text: &str) -> bool {
+    let of = |line| pair(line).filter(|(key, _)| *key == "initramfs");
+    text.lines()
+        .filter_map(of)
+        .any(|(_, value)| value == ROOT || yes(value) == Ok(true))
+}
+
 /// Key and value of a line that has some.
 fn pair(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();

@@ -152,8 +152,9 @@ impl Of {
 /// Makes a store of a device that holds nothing.
 pub fn make(path: &Path, dev: Dev, params: &Params) -> Result<(), Failure> {
     start::free(path, dev)?;
-    signature::none(path)?;
     let (_, device) = Disk::open(path, For::Output)?.shared();
+    // Now nobody else can make anything of it.
+    signature::none(path)?;
     let made = Maker::new(&device, params).and_then(|maker| maker.finish(None));
     made.map_err(|refusal| match refusal {
         Refusal::TooSmall => {

@@ -16,7 +16,11 @@ use crate::{
     failure::Failure,
 };
 use multisnap_store::image::SnapshotId;
-use std::{io, thread::sleep, time::Duration};
+use std::{
+    io,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 /// How a cut is made.
 pub struct How {
@@ -102,16 +106,18 @@ fn load_and_cut(
     outcome(at, id, result, how, &interrupts)
 }
 
-/// Suspends the parents and the origin, and resumes them in the other order.
-fn suspend_and_resume(
+/// Suspends the parents and the origin, and resumes them in the other order. Tells which parent somebody
+/// else has resumed meanwhile.
+fn suspend_and_resume<'a>(
     at: &At,
-    parents: &[Active],
+    parents: &'a [Active],
     how: &How,
     interrupts: &Interrupts,
-) -> io::Result<()> {
+) -> io::Result<Option<&'a str>> {
     let names: Vec<&str> = parents.iter().map(|parent| parent.name.as_str()).collect();
     let guard = Guard::begin(&names, how.timeout.saturating_add(Duration::from_secs(1)))?;
     interrupts.timer(how.timeout);
+    let begin = Instant::now();
     let mut suspended: Vec<&str> = Vec::new();
     let mut result = Ok(());
     for parent in parents {
@@ -120,25 +126,34 @@ fn suspend_and_resume(
             if result.is_ok() {
                 suspended.push(&parent.name);
             }
+            // Nothing interrupts a file system that is being frozen.
+            if begin.elapsed() >= how.timeout || interrupts.stopped() {
+                result = Err(io::Error::from_raw_os_error(libc::EINTR));
+            }
         }
     }
     if result.is_ok() {
         result = at.control.resume(&at.volume.name, how.flags(), 0);
     }
     interrupts.timer(Duration::ZERO);
+    let mut lost = None;
     for name in suspended {
+        if !is_suspended(at, name) {
+            lost = lost.or(Some(name));
+        }
         resume(at, name, node::NO_LINKS);
     }
     // It fails if the new table could not be started; the device is suspended then.
-    if at
-        .control
-        .info(&at.volume.name)
-        .is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
-    {
+    if is_suspended(at, &at.volume.name) {
         resume(at, &at.volume.name, 0);
     }
     guard.end();
-    result
+    result.map(|()| lost)
+}
+
+fn is_suspended(at: &At, name: &str) -> bool {
+    let info = at.control.info(name);
+    info.is_ok_and(|info| info.flags & dm::SUSPENDED != 0)
 }
 
 /// Resumes a device, whatever comes; `rules` is for udev.
@@ -159,7 +174,7 @@ fn resume(at: &At, name: &str, rules: u32) {
 fn outcome(
     at: &mut At,
     id: SnapshotId,
-    result: io::Result<()>,
+    result: io::Result<Option<&str>>,
     how: &How,
     interrupts: &Interrupts,
 ) -> Result<SnapshotId, Failure> {
@@ -171,10 +186,15 @@ fn outcome(
         .and_then(|info| info.last_create)
         .unwrap_or_default();
     if !waits && last == format!("created:{id}") {
-        return Ok(id);
+        let Ok(Some(parent)) = result else {
+            return Ok(id);
+        };
+        let what = format!("has snapshot {id}, but {parent} was resumed before that was made");
+        let then = format!("make another one, and remove this: multisnap remove {name} {id}");
+        return Err(at.volume.failure(what, then));
     }
     let failure = match result {
-        Ok(()) => {
+        Ok(_) => {
             let why = last.strip_prefix("failed:");
             let why = why.and_then(|errno| errno.parse().ok());
             let e = io::Error::from_raw_os_error(why.unwrap_or(libc::EIO));

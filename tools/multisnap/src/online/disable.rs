@@ -48,6 +48,12 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
                 node::look_again(dev);
             }
         }
+        if config::is_early(&text) {
+            out::warn(&format!(
+                "the initramfs may have {name}, and wait for it at the next start: make it again \
+                 (update-initramfs -u)"
+            ));
+        }
     } else {
         for word in &args.snapshot {
             let (rest, had) = config::without_snapshot(&text, word);

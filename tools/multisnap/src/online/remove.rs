@@ -92,10 +92,11 @@ pub fn finish(
     ids: &[SnapshotId],
     how: &How,
 ) -> Result<Code, Failure> {
+    let mut freed = Ok(());
     if !how.dry_run {
         sweep::delete(at, ids)?;
         if !how.no_wait && !ids.is_empty() {
-            sweep::wait(at)?;
+            freed = sweep::wait(at);
         }
     }
     if how.json {
@@ -108,7 +109,7 @@ pub fn finish(
         let n = count(ids.len() as u64, "snapshot");
         out::text(&format!("removed {n} of {}\n", volume.name))?;
     }
-    Ok(Code::Good)
+    freed.map(|()| Code::Good)
 }
 
 /// A snapshot in a line.

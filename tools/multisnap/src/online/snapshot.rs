@@ -103,15 +103,22 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         freeze: !args.no_freeze,
     };
     let id = cut::cut(&mut at, &message, &parents, &how)?;
-    if args.json {
+    let told = if args.json {
         out::line(&Made {
             volume: &at.volume.name,
             id: id.to_string(),
             name: args.name.as_deref(),
-        })?;
+        })
     } else {
-        out::text(&format!("{id}\n"))?;
-    }
+        out::text(&format!("{id}\n"))
+    };
+    // Whoever says it again would have two.
+    told.map_err(|_| {
+        let name = &at.volume.name;
+        let what = format!("has snapshot {id} now, but standard output does not take its number");
+        at.volume
+            .failure(what, format!("see it: multisnap list {name}"))
+    })?;
     Ok(Code::Good)
 }
 

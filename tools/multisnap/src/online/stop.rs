@@ -122,14 +122,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The first of these mapped devices that stays in use.
 pub fn first_in_use<'a>(at: &At, mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let end = Instant::now() + PATIENCE;
-    names.find(|name| stays_open(&at.control, name, end))
+    names.find(|name| stays_open(&at.control, name, 0, end))
 }
 
-/// Whether somebody has a mapped device open, who is known or does not close it until then.
-pub fn stays_open(control: &Control, name: &str, end: Instant) -> bool {
+/// Whether somebody has a mapped device open, who is known or does not close it until then. The caller
+/// himself has it `own` times.
+pub fn stays_open(control: &Control, name: &str, own: u32, end: Instant) -> bool {
     loop {
         match control.info(name) {
-            Ok(info) if info.open > 0 => {
+            Ok(info) if info.open > own => {
                 if node::users(info.dev).is_some() || Instant::now() >= end {
                     return true;
                 }

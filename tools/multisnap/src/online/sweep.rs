@@ -55,13 +55,16 @@ pub fn wait(at: &mut At) -> Result<(), Failure> {
     let mut quiet = 0;
     while quiet < 2 {
         sleep(Duration::from_millis(100));
-        let info = at.info()?;
+        let name = at.volume.name.clone();
+        let failure = |what| {
+            let then = format!("see its state: multisnap status {name}");
+            Err(at.volume.failure(what, then))
+        };
+        let Ok(info) = at.info() else {
+            return failure("is not there any more; the space is freed when it is started again");
+        };
         if info.mode == "fail" {
-            let name = &at.volume.name;
-            let what = "has a store that fails; the space is freed when that is over";
-            return Err(at
-                .volume
-                .failure(what, format!("see its state: multisnap status {name}")));
+            return failure("has a store that fails; the space is freed when that is over");
         }
         match info.sweep {
             Some(chunk) => {

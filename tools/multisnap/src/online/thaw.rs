@@ -12,7 +12,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
 };
@@ -23,13 +23,14 @@ pub struct Args {
     /// Names of mapped devices, which are snapshots.
     #[arg(required = true)]
     device: Vec<String>,
-    /// Seconds after which they are resumed in any case.
+    /// Seconds after which they are resumed in any case, each second anew.
     #[arg(long)]
     after: u64,
 }
 
 /// The process itself: it says that it is ready, and resumes the devices when its input ends
-/// without the word that nothing is to be done, or when the time is over.
+/// without the word that nothing is to be done. When the time is over it does not wait for that, but
+/// goes on all the same: a file system that is being frozen cannot be resumed yet.
 pub fn run(args: &Args) -> Result<Code, Failure> {
     let control = Control::open()?;
     // Without it the process would need a device to be read that may be suspended.
@@ -43,11 +44,20 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         let _ = done.send(io::stdin().read_exact(&mut [0]).is_ok());
     });
     crate::out::text("ready\n")?;
-    if ended.recv_timeout(Duration::from_secs(args.after)) == Ok(true) {
-        return Ok(Code::Good);
-    }
-    for name in &args.device {
-        let _ = control.resume(name, 0, node::NO_LINKS);
+    let mut patience = Duration::from_secs(args.after);
+    loop {
+        let word = ended.recv_timeout(patience);
+        if word == Ok(true) {
+            return Ok(Code::Good);
+        }
+        for name in &args.device {
+            let _ = control.resume(name, 0, node::NO_LINKS);
+        }
+        // The input ends after the last call of the first process has.
+        if word != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+        patience = Duration::from_secs(1);
     }
     let what = "was resumed, since the command that had suspended it did not";
     Err(Failure::new(

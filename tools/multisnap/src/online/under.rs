@@ -25,7 +25,8 @@ use crate::{
 };
 use multisnap_store::image::{Header, Image, Params};
 use std::{
-    fs,
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -300,7 +301,7 @@ impl Device {
         snapshots: u64,
         header: &Header,
     ) -> Result<Option<&'static str>, Failure> {
-        let why = why_touched(control, &self.name, self.dev, plan.patience);
+        let why = why_touched(control, &self.name, self.dev, 0, plan.patience);
         if why.is_some() || snapshots == 0 {
             return Ok(why);
         }
@@ -346,10 +347,20 @@ impl Device {
     ) -> Result<(), Failure> {
         let swap = Swap::begin(control, &self.name, Duration::from_secs(plan.timeout));
         let loaded = swap.load(&[line.target(self.sectors)]);
-        // Somebody may have begun to use it since that was looked at.
+        // Somebody may have begun to use it since that was looked at; from here on nobody can mount it.
+        let mut held = None;
         let says_so = line.generic.iter().any(|word| word == ORIGIN_WRITTEN);
         if loaded.is_ok() && snapshots > 0 && !says_so {
-            let now = why_touched(control, &self.name, self.dev, plan.patience);
+            let mut hold = OpenOptions::new();
+            held = hold
+                .read(true)
+                .custom_flags(libc::O_EXCL)
+                .open(plan.device)
+                .ok();
+            let now = match held {
+                Some(_) => why_touched(control, &self.name, self.dev, 1, plan.patience),
+                None => Some("is in use"),
+            };
             if let Some(why) = now {
                 swap.drop_loaded();
                 let what = format!("{why} since a moment ago; nothing is changed");
@@ -357,6 +368,7 @@ impl Device {
             }
         }
         let result = loaded.and_then(|()| swap.live());
+        drop(held);
         let kind = swap.kind();
         if !swap.is_suspended() {
             match (&result, kind.as_deref()) {
@@ -406,14 +418,16 @@ impl Device {
     }
 }
 
-/// What tells that a device may have been written since it was made; `None` if nothing does.
+/// What tells that a device, which the caller has opened `own` times, may have been written since it was
+/// made; `None` if nothing does.
 fn why_touched(
     control: &Control,
     name: &str,
     dev: Dev,
+    own: u32,
     patience: Duration,
 ) -> Option<&'static str> {
-    if stop::stays_open(control, name, Instant::now() + patience) {
+    if stop::stays_open(control, name, own, Instant::now() + patience) {
         return Some("is in use");
     }
     let about = PathBuf::from(format!("/sys/dev/block/{dev}"));

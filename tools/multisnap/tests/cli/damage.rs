@@ -292,23 +292,29 @@ fn lost_bits_lose_everything() {
     assert_eq!(lost_chunks(&world, &json), 117);
 }
 
+/// Of a store that a sweep has left with holes, damages what says where they are.
+pub fn damage_free_space(world: &mut World) {
+    let chunks = world.chunks();
+    let ids: Vec<_> = (0..4).map(|_| world.create(None, "")).collect();
+    for (i, id) in ids.iter().enumerate() {
+        (0..chunks * 5 / 6).for_each(|n| world.write_snapshot(*id, (n + i as u64) % chunks));
+    }
+    world.delete(ids[0]);
+    world.delete(ids[2]);
+    world.rig().checkpoint().unwrap();
+    world.rig().sweep().unwrap();
+    world.stop();
+    world.check("store").ends(0);
+    let nodes = world.nodes(4, 0);
+    assert!(!nodes.is_empty());
+    world.flip(nodes[0], 80);
+}
+
 #[test]
 fn damage_to_free_space_hits_no_snapshot() {
     for of in TYPES {
         let mut world = World::new(of, 3000, 1, 600);
-        let ids: Vec<_> = (0..4).map(|_| world.create(None, "")).collect();
-        for (i, id) in ids.iter().enumerate() {
-            (0..500).for_each(|chunk| world.write_snapshot(*id, (chunk + i as u64) % 600));
-        }
-        world.delete(ids[0]);
-        world.delete(ids[2]);
-        world.rig().checkpoint().unwrap();
-        world.rig().sweep().unwrap();
-        world.stop();
-        world.check("store").ends(0);
-        let nodes = world.nodes(4, 0);
-        assert!(!nodes.is_empty());
-        world.flip(nodes[0], 80);
+        damage_free_space(&mut world);
         let json = check(&world);
         assert!(has(&json, "node of the free tree"), "{json}");
         let json = repair(&world, &[]);
@@ -517,18 +523,26 @@ fn a_log_that_is_broken_off_is_damage() {
     }
 }
 
+fn truncate(world: &World, blocks: u64) {
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).open(world.store()).unwrap();
+    file.set_len(blocks * 4096).unwrap();
+}
+
+/// Makes a store smaller; tells how many blocks are left. Content is in the part that goes, but no
+/// metadata in use.
+pub fn cut_short(world: &World) -> u64 {
+    let end = (0..7).flat_map(|tree| world.nodes(tree, 0)).max().unwrap() + 1;
+    truncate(world, end);
+    end
+}
+
 #[test]
 fn a_store_that_was_cut_short_names_what_is_gone() {
     for of in TYPES {
         let mut world = sample(of);
         world.stop();
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .open(world.store())
-            .unwrap();
-        // Content is in the part that goes, but no metadata in use.
-        let end = (0..7).flat_map(|tree| world.nodes(tree, 0)).max().unwrap() + 1;
-        file.set_len(end * 4096).unwrap();
+        let end = cut_short(&world);
         let json = check(&world);
         let there = end * 8;
         let told = format!("cut short: it had 4800 sectors, {there} are there");
@@ -539,7 +553,7 @@ fn a_store_that_was_cut_short_names_what_is_gone() {
         let lost = lost_chunks(&world, &json);
         assert!((1..60).contains(&lost), "{lost}");
         // Then all metadata, but for the superblock and the checkpoints.
-        file.set_len(48 * 4096).unwrap();
+        truncate(&world, 48);
         let json = check(&world);
         assert!(has(&json, "map tree that cannot be read"), "{json}");
         let (store, out) = (world.store(), world.folder.path("none"));
@@ -549,7 +563,7 @@ fn a_store_that_was_cut_short_names_what_is_gone() {
             "{}",
             run.err
         );
-        file.set_len(20 * 4096).unwrap();
+        truncate(&world, 20);
         let run = world.check("store").ends(2);
         assert!(
             run.err.contains("too small") || run.err.contains("no snapshot store"),

@@ -5,7 +5,7 @@
 use super::{
     basic::sample,
     damage::{check, has, lost_chunks, repair, ENTRIES},
-    fixture::TYPES,
+    fixture::{World, TYPES},
 };
 use multisnap_store::image::{SnapshotId, Type};
 
@@ -93,26 +93,32 @@ fn wrong_records_are_noticed() {
     assert!(lost_chunks(&world, &json) >= 1);
 }
 
+/// Has the first and the last chunk in the first leaf of a store that was stopped name the same
+/// content; tells which they are.
+pub fn claim_twice(world: &World, of: Type) -> [u64; 2] {
+    let value = match of {
+        Type::Btree => 3,
+        Type::Bitmask => 1,
+    };
+    let mut chunks = [0; 2];
+    world.forge(world.nodes(0, 0)[0], |block| {
+        let chunk = |entry| get(block, place(of, entry, 0));
+        let last = (1..count(block)).rfind(|entry| chunk(*entry) != chunk(entry - 1));
+        let last = last.unwrap();
+        chunks = [0, last].map(chunk);
+        let same = get(block, place(of, 0, value));
+        set(block, place(of, last, value), same);
+    });
+    chunks
+}
+
 /// Which of two chunks the content belongs to cannot be told, so it is given to neither.
 #[test]
 fn content_that_two_chunks_name_is_lost_for_both() {
     for of in TYPES {
         let mut world = sample(of);
         world.stop();
-        let value = match of {
-            Type::Btree => 3,
-            Type::Bitmask => 1,
-        };
-        let mut chunks = [0; 2];
-        world.forge(world.nodes(0, 0)[0], |block| {
-            let chunk = |entry| get(block, place(of, entry, 0));
-            // The first and the last chunk in the leaf: their first records name the same.
-            let last = (1..count(block)).rfind(|entry| chunk(*entry) != chunk(entry - 1));
-            let last = last.unwrap();
-            chunks = [0, last].map(chunk);
-            let same = get(block, place(of, 0, value));
-            set(block, place(of, last, value), same);
-        });
+        let chunks = claim_twice(&world, of);
         assert!(has(&check(&world), "belongs to another chunk as well"));
         let json = repair(&world, &["--trust-origin"]);
         assert_eq!(json["losses"], 2, "{json}");

@@ -3,7 +3,8 @@
 //! Stores that were made once, sound and damaged, and are kept in `tests/fixtures` with what was told
 //! of them then: so that a later version reads what an earlier one has written, and says the same.
 //!
-//! [`make_the_images`] makes them, and is run by hand when the format or what is told changes:
+//! [`make_the_images`] makes those that are missing, and is run by hand; when the format or what is told
+//! changes, the files are removed before:
 //!
 //! ```text
 //! cargo test --manifest-path tools/Cargo.toml -p multisnap --test cli -- --ignored make_the_images
@@ -11,7 +12,9 @@
 
 use super::{
     basic::sample,
+    damage::{cut_short, damage_free_space},
     fixture::{multisnap, Folder, World, TYPES},
+    forged::claim_twice,
 };
 use multisnap_store::image::Type;
 use serde_json::{json, Value};
@@ -28,44 +31,44 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
-/// What makes an image of the store that [`sample`] has made.
-type Make = fn(&mut World);
+/// What makes an image of the store that [`sample`] has made, or of another in its place.
+type Make = fn(&mut World, Type);
 
 /// The images: name, and what happens to the store.
-const IMAGES: [(&str, Make); 9] = [
-    ("clean", |world| world.stop()),
-    ("unclean", |world| {
+const IMAGES: [(&str, Make); 12] = [
+    ("clean", |world, _| world.stop()),
+    ("unclean", |world, _| {
         world.rig().checkpoint().unwrap();
         world.write(33);
         world.create(None, "in-the-log");
         world.crash();
     }),
-    ("map-leaf", |world| {
+    ("map-leaf", |world, _| {
         world.stop();
         world.flip(world.nodes(0, 0)[0], 2000);
     }),
-    ("rows", |world| {
+    ("rows", |world, _| {
         world.stop();
         world.flip(world.nodes(1, 0)[0], 100);
     }),
-    ("live-ids", |world| {
+    ("live-ids", |world, _| {
         world.stop();
         world.flip(world.nodes(2, 0)[0], 66);
     }),
-    ("torn-checkpoint", |world| {
+    ("torn-checkpoint", |world, _| {
         world.stop();
         world.flip(world.newest(), 60);
     }),
-    ("both-checkpoints", |world| {
+    ("both-checkpoints", |world, _| {
         world.stop();
         world.flip(8, 60);
         world.flip(16, 60);
     }),
-    ("superblock", |world| {
+    ("superblock", |world, _| {
         world.stop();
         world.flip(0, 90);
     }),
-    ("broken-log", |world| {
+    ("broken-log", |world, _| {
         world.rig().checkpoint().unwrap();
         for chunk in 0..6 {
             world.create(None, "in-the-log");
@@ -77,6 +80,18 @@ const IMAGES: [(&str, Make); 9] = [
             seq = u64::from_le_bytes(block[48..56].try_into().unwrap());
         });
         world.flip(32 + seq % 16, 100);
+    }),
+    ("cut-short", |world, _| {
+        world.stop();
+        cut_short(world);
+    }),
+    ("free-space", |world, of| {
+        *world = World::new(of, 800, 1, 90);
+        damage_free_space(world);
+    }),
+    ("cross-linked", |world, of| {
+        world.stop();
+        claim_twice(world, of);
     }),
 ];
 
@@ -169,22 +184,19 @@ fn tell(folder: &Folder) -> Value {
 fn make_the_images() {
     for of in TYPES {
         for (name, make) in IMAGES {
+            let name = format!("{}-{name}", of.name());
+            let json = fixtures().join(format!("{name}.json"));
+            if json.exists() {
+                continue;
+            }
             let mut world = sample(of);
-            make(&mut world);
-            let name = format!(
-                "{}-{name}",
-                if of == Type::Btree {
-                    "btree"
-                } else {
-                    "bitmask"
-                }
-            );
+            make(&mut world, of);
             for file in FILES {
                 let text = pack(&fs::read(world.folder.path(file)).unwrap());
                 fs::write(fixtures().join(format!("{name}.{file}")), text).unwrap();
             }
             let text = serde_json::to_string_pretty(&tell(&world.folder)).unwrap();
-            fs::write(fixtures().join(format!("{name}.json")), text + "\n").unwrap();
+            fs::write(json, text + "\n").unwrap();
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     out,
 };
-use std::{env, fs, path::Path};
+use std::{env, path::Path};
 
 /// Prints properties; none for a device of somebody else.
 ///
@@ -93,15 +93,7 @@ fn is_under(name: &str) -> bool {
 
 /// Whether somebody uses a device who stays. Who has it open may only look at it.
 fn in_use(dev: Dev) -> bool {
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let swaps = swaps
-        .lines()
-        .filter_map(|line| line.split_ascii_whitespace().next());
-    !node::mounts(dev).is_empty()
-        || !node::holders(dev).is_empty()
-        || swaps
-            .into_iter()
-            .any(|path| node::dev_at(Path::new(path)) == Some(dev))
+    !node::mounts(dev).is_empty() || !node::holders(dev).is_empty() || node::is_swap(dev)
 }
 
 /// Where LVM would have the device of a snapshot that a file wants, if its origin is a logical volume
