@@ -270,6 +270,12 @@ impl BlockDev {
         unsafe { ffi::ms_bdev_sectors(self.as_raw()) }
     }
 
+    /// Whether its disk was pulled out. What is sent to it, or was under way, has failed.
+    pub(crate) fn is_gone(&self) -> bool {
+        // SAFETY: The device is open, and so has its disk, until it is closed.
+        unsafe { ffi::ms_bdev_gone(self.as_raw()) }
+    }
+
     /// Its logical block size in bytes.
     pub(crate) fn logical_block_size(&self) -> u32 {
         // SAFETY: The device is open.

@@ -170,6 +170,7 @@ extern "C" {
     pub(super) fn ms_bdev_open(dev: u32, write: bool) -> *mut File;
     pub(super) fn ms_bdev_of(file: *mut File) -> *mut BlockDevice;
     pub(super) fn ms_bdev_sectors(bdev: *mut BlockDevice) -> u64;
+    pub(super) fn ms_bdev_gone(bdev: *mut BlockDevice) -> bool;
     pub(super) fn ms_bdev_dev(bdev: *mut BlockDevice) -> u32;
     pub(super) fn ms_bdev_logical_block_size(bdev: *mut BlockDevice) -> u32;
     pub(super) fn ms_bdev_read_only(bdev: *mut BlockDevice) -> bool;

@@ -334,6 +334,11 @@ u64 ms_bdev_sectors(struct block_device *bdev)
 	return bdev_nr_sectors(bdev);
 }
 
+bool ms_bdev_gone(struct block_device *bdev)
+{
+	return test_bit(GD_DEAD, &bdev->bd_disk->state);
+}
+
 u32 ms_bdev_dev(struct block_device *bdev)
 {
 	return bdev->bd_dev;

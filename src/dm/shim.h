@@ -144,6 +144,7 @@ void ms_bio_set_next(struct bio *bio, struct bio *next);
 struct file *ms_bdev_open(u32 dev, bool write);
 struct block_device *ms_bdev_of(struct file *file);
 u64 ms_bdev_sectors(struct block_device *bdev);
+bool ms_bdev_gone(struct block_device *bdev);
 u32 ms_bdev_dev(struct block_device *bdev);
 u32 ms_bdev_logical_block_size(struct block_device *bdev);
 bool ms_bdev_read_only(struct block_device *bdev);

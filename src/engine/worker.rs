@@ -11,7 +11,7 @@ use super::{
     inbox::{Events, Inbox},
     low_water::LowWater,
     name::{say, Name},
-    order::{self, grace, Fifo, Known, Machine, Mode, Place, Request, Timer, Users, World},
+    order::{self, grace, Copied, Fifo, Known, Machine, Mode, Place, Request, Timer, Users, World},
     registry::Origin,
     shared::Shared,
     status::Published, //
@@ -345,6 +345,10 @@ impl Outside {
     /// Gives what has arrived to the machine.
     fn feed(&mut self, machine: &mut Machine<Outside>, events: &mut Events) {
         events.copied.drain(|slot, copied| {
+            let copied = match copied {
+                Copied::ReadError if self.shared.origin.is_gone() => Copied::Gone,
+                copied => copied,
+            };
             let mut ended = self.copier.ended(slot as u8, copied);
             while let Some(slot) = ended {
                 ended = self.copier.follower(slot);

@@ -202,6 +202,7 @@ impl<W: World> Machine<W> {
             Ok(()) => {
                 self.collecting.busy = true;
                 self.sweeping = true;
+                self.starved |= self.mode == Mode::Full;
                 if !told {
                     // Nobody knew that it goes: it may have been opened meanwhile.
                     world.forget_all();
@@ -274,6 +275,7 @@ impl<W: World> Machine<W> {
     pub(super) fn set_mode(&mut self, world: &mut W, mode: Mode, why: Error) {
         if self.mode != mode && self.mode != Mode::Fail && self.mode != Mode::Ro {
             self.mode = mode;
+            self.starved |= mode == Mode::Full && self.sweeping;
             world.mode_changed(mode, why);
         }
     }

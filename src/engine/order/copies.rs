@@ -77,7 +77,7 @@ impl<W: World> Machine<W> {
         };
         let failed = match copied {
             Copied::Good => 0,
-            Copied::ReadError => {
+            Copied::ReadError | Copied::Gone => {
                 self.counts.read_errors += 1;
                 u32::MAX
             }
@@ -90,10 +90,15 @@ impl<W: World> Machine<W> {
             return true;
         }
         // No trace of what failed: a loss is recorded, or the bio is refused. What cannot be
-        // read is lost under both policies, since the overwrite heals it.
+        // read is lost under both policies, since the overwrite heals it; unless there is nothing left
+        // that could be overwritten.
         let lose = slot.for_origin
             && !slot.hint
-            && (copied == Copied::ReadError || !self.preserve_on_error);
+            && match copied {
+                Copied::Gone => false,
+                Copied::ReadError => true,
+                _ => !self.preserve_on_error,
+            };
         let mut refused = false;
         for bit in 0..MAX_DESTS {
             let Some(slot) = self.slots.get(n) else { break };

@@ -120,6 +120,8 @@ pub(crate) struct Machine<W: World> {
     sweeping: bool,
     sweep_armed: bool,
     sweep_due: bool,
+    /// A copy has found no room since the sweep began, or just before.
+    starved: bool,
     checkpoint_out: bool,
     checkpoint_forced: bool,
     /// The control command waits for the checkpoint, not for a log write.
@@ -184,6 +186,7 @@ impl<W: World> Machine<W> {
             sweeping: true,
             sweep_armed: false,
             sweep_due: false,
+            starved: false,
             checkpoint_out: false,
             checkpoint_forced: false,
             control_on_checkpoint: false,
@@ -375,8 +378,9 @@ impl<W: World> Machine<W> {
             while let Some(bio) = self.reads.pop() {
                 self.look_read(world, bio);
             }
-            self.look_writes(world);
+            // Before writes, which could fill each batch.
             self.sweep(world);
+            self.look_writes(world);
             self.commit(world);
             self.start_checkpoint(world);
             // What has settled, or has nothing to wait for any more, is looked at again at once.

@@ -3,7 +3,8 @@
 //! The background sweep: takes away what only deleted snapshots needed, a little at a time.
 //!
 //! A bio that arrives meanwhile waits for one step, or for what is left of [`STEPS_MIN`]; and none
-//! that the worker does not see waits long for the processor.
+//! that the worker does not see waits long for the processor. That ends where a store has no chunk left
+//! for a copy: until the sweep is over, it waits for nobody, since each write may cost content.
 
 use super::{Machine, Mode, Timer, World};
 use kernel::prelude::*;
@@ -37,17 +38,29 @@ impl<W: World> Machine<W> {
         }
         if !core::mem::take(&mut self.sweep_due) {
             if !core::mem::replace(&mut self.sweep_armed, true) {
-                let busy = world.was_used() || self.slots.used() > 0;
+                let busy = !self.starved && (world.was_used() || self.slots.used() > 0);
                 world.later(Timer::Sweep, if busy { BUSY_MS } else { IDLE_MS });
             }
             return;
         }
-        match self.sweep_turn(world) {
-            Ok(more) => self.sweeping = more,
+        let mut steps = 0;
+        match self.sweep_turn(world, &mut steps) {
+            Ok(more) => {
+                self.sweeping = more;
+                self.starved &= more;
+            }
             // The batch must go out, or a checkpoint make room.
             Err(e) if e == EAGAIN => {
                 self.idle_due = true;
                 self.checkpoint_forced |= !self.store.has_unsealed() && !self.writing.busy;
+                if steps == 0 {
+                    // It is the first to use that room; no timer is waited for.
+                    self.sweep_due = true;
+                    if !core::mem::replace(&mut self.sweep_armed, true) {
+                        world.later(Timer::Sweep, BUSY_MS);
+                    }
+                    return;
+                }
             }
             Err(e) if e == ENOMEM => (),
             // Something else must make room first.
@@ -67,16 +80,17 @@ impl<W: World> Machine<W> {
         self.look_again = true;
     }
 
-    /// Makes steps until there is something else to do.
-    fn sweep_turn(&mut self, world: &W) -> Result<bool> {
-        for n in 1..=STEPS_MAX {
+    /// Makes steps until there is something else to do, and counts them.
+    fn sweep_turn(&mut self, world: &W, steps: &mut u32) -> Result<bool> {
+        while *steps < STEPS_MAX {
             if !self.store.has_room(ROOM) {
                 return Err(EAGAIN);
             }
             if !self.store.sweep_step()? {
                 return Ok(false);
             }
-            if n >= STEPS_MIN && world.is_wanted() {
+            *steps += 1;
+            if *steps >= STEPS_MIN && !self.starved && world.is_wanted() {
                 break;
             }
         }

@@ -73,6 +73,8 @@ pub(crate) enum Copied {
     Good,
     /// The source could not be read.
     ReadError,
+    /// Nor can it be written, since its device is gone: what is on it is not lost.
+    Gone,
     /// The destinations of the set bits could not be written.
     WriteError(u32),
 }

@@ -22,7 +22,8 @@ impl<B: Blocks> Meta<B> {
             return Err(EIO);
         }
         if !self.in_bounds(nr) {
-            return Err(EILSEQ);
+            // A device that was pulled out has no length; nothing on it is wrong.
+            return Err(if self.blocks.len() == 0 { EIO } else { EILSEQ });
         }
         let expect = self.expected(Kind::Node, nr, max_epoch);
         self.blocks.read(nr, |block| {

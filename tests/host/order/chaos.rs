@@ -112,9 +112,10 @@ impl Chaos {
             2 if self.rng.one_in(4) => self.command(),
             3 if self.rng.one_in(self.failing) => self.fault(),
             4 if !self.b.desk.copies.is_empty() => {
-                let copied = match (result, self.rng.below(3)) {
+                let copied = match (result, self.rng.below(4)) {
                     (Ok(()), _) => Copied::Good,
                     (Err(_), 0) => Copied::ReadError,
+                    (Err(_), 3) => Copied::Gone,
                     (Err(_), 1) => Copied::WriteError(u32::MAX),
                     (Err(_), _) => Copied::WriteError(self.rng.next() as u32),
                 };

@@ -128,6 +128,22 @@ fn a_failed_copy_for_a_snapshot_fails_its_write_only() {
     }
 }
 
+/// Nothing can overwrite what is on a device that is gone, so nothing of it is lost.
+#[test]
+fn an_origin_that_is_gone_costs_no_content() {
+    for preserve in [true, false] {
+        let mut b = with_policy(preserve);
+        let refused = b.write(1);
+        b.end_copy(Copied::Gone);
+        b.finish();
+        assert_eq!(b.at(refused), At::Done(Err(EIO)));
+        let read = b.read(snap(1), 1);
+        b.finish();
+        assert!(b.is_good(read));
+        assert!(b.desk.modes.is_empty());
+    }
+}
+
 #[test]
 fn a_failed_overwrite_fails_nobody_else() {
     let mut b = with_policy(true);

@@ -439,13 +439,19 @@ impl Sim {
         if self.errors == 0 || !self.rng.one_in(self.errors) {
             return Copied::Good;
         }
-        let copied = match self.rng.below(3) {
+        let copied = match self.rng.below(4) {
             0 => Copied::ReadError,
+            3 => Copied::Gone,
             1 => Copied::WriteError(u32::MAX),
             _ => Copied::WriteError(self.rng.next() as u32),
         };
         self.note("copy failed", chunk, 0);
-        if from == Source::Origin && (self.lossy || copied == Copied::ReadError) {
+        let lost = match copied {
+            Copied::Gone => false,
+            Copied::ReadError => true,
+            _ => self.lossy,
+        };
+        if from == Source::Origin && lost {
             self.lose(chunk);
         }
         copied
