@@ -141,8 +141,23 @@ fn cat_that_fails_leaves_no_file() {
     let args = ["cat", &store, "1", "--origin", &origin, "--output", &file];
     let run = multisnap(&args).ends(1);
     assert!(run.err.contains("say --lost-as-zero"), "{}", run.err);
+    let part = world.folder.path("out.part");
+    assert!(!out.exists() && !part.exists());
+    let whole = [&args[..], &["--lost-as-zero"]].concat();
+    // One that was killed has left this.
+    std::fs::write(&part, "half").unwrap();
+    let run = multisnap(&whole).ends(2);
+    assert!(
+        run.err.contains("out.part cannot be written"),
+        "{}",
+        run.err
+    );
     assert!(!out.exists());
-    multisnap(&[&args[..], &["--lost-as-zero"]].concat()).ends(0);
+    std::fs::remove_file(&part).unwrap();
+    multisnap(&whole).ends(0);
+    assert!(out.exists() && !part.exists());
+    let run = multisnap(&whole).ends(2);
+    assert!(run.err.contains("out cannot be written"), "{}", run.err);
 }
 
 #[test]
