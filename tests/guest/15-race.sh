@@ -95,14 +95,14 @@ become() {
 	dmsetup resume slow
 }
 
-# The copy's read takes two seconds.  A snapshot's read does as well.
+# The copy's read takes two seconds, or more on a slow machine.  A snapshot's read does as well.
 # (Loading and removing an origin read samples of it, which is not what is timed here.)
 size=$(sectors /dev/o)
 dmsetup create slow --table "0 $size linear /dev/o 0"
 make_ms ms /dev/mapper/slow /dev/s 8
 write_pattern /dev/mapper/ms 0 64 3
 make_snap snap /dev/mapper/slow "$(take_snapshot ms)"
-become "0 $size delay /dev/o 0 2000 /dev/o 0 0"
+become "0 $size delay /dev/o 0 $((2 * ${SLOW:-1}))000 /dev/o 0 0"
 overtaken read
 become "0 $size linear /dev/o 0"
 settled read

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What LVM does to whole disks, to a group and to a store while a volume is under multisnapshot, is
 # mounted and has snapshots. What it does to the volume itself is in 64-lvm.sh.
+# timeout: 450
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
