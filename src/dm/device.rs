@@ -270,9 +270,9 @@ impl BlockDev {
         unsafe { ffi::ms_bdev_sectors(self.as_raw()) }
     }
 
-    /// Whether its disk was pulled out. What is sent to it, or was under way, has failed.
+    /// Whether its disk was pulled out: what is sent to it fails from then on.
     pub(crate) fn is_gone(&self) -> bool {
-        // SAFETY: The device is open, and so has its disk, until it is closed.
+        // SAFETY: The device is open, and keeps its disk until it is closed.
         unsafe { ffi::ms_bdev_gone(self.as_raw()) }
     }
 

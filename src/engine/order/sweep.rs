@@ -44,6 +44,7 @@ impl<W: World> Machine<W> {
             return;
         }
         let mut steps = 0;
+        let mut stuck = false;
         match self.sweep_turn(world, &mut steps) {
             Ok(more) => {
                 self.sweeping = more;
@@ -53,14 +54,7 @@ impl<W: World> Machine<W> {
             Err(e) if e == EAGAIN => {
                 self.idle_due = true;
                 self.checkpoint_forced |= !self.store.has_unsealed() && !self.writing.busy;
-                if steps == 0 {
-                    // It is the first to use that room; no timer is waited for.
-                    self.sweep_due = true;
-                    if !core::mem::replace(&mut self.sweep_armed, true) {
-                        world.later(Timer::Sweep, BUSY_MS);
-                    }
-                    return;
-                }
+                stuck = steps == 0;
             }
             Err(e) if e == ENOMEM => (),
             // Something else must make room first.
@@ -77,7 +71,16 @@ impl<W: World> Machine<W> {
         }
         self.note_freed(world);
         self.collecting.busy |= self.store.has_unsealed();
-        self.look_again = true;
+        if !stuck {
+            self.look_again = true;
+            return;
+        }
+        // It is the first to use what becomes free, and need not wait for the timer, which is for what
+        // nobody tells of.
+        self.sweep_due = true;
+        if !core::mem::replace(&mut self.sweep_armed, true) {
+            world.later(Timer::Sweep, BUSY_MS);
+        }
     }
 
     /// Makes steps until there is something else to do, and counts them.

@@ -115,8 +115,8 @@ impl Chaos {
                 let copied = match (result, self.rng.below(4)) {
                     (Ok(()), _) => Copied::Good,
                     (Err(_), 0) => Copied::ReadError,
-                    (Err(_), 3) => Copied::Gone,
-                    (Err(_), 1) => Copied::WriteError(u32::MAX),
+                    (Err(_), 1) => Copied::Gone,
+                    (Err(_), 2) => Copied::WriteError(u32::MAX),
                     (Err(_), _) => Copied::WriteError(self.rng.next() as u32),
                 };
                 self.b.end_copy(copied);

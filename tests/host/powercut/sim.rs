@@ -441,8 +441,8 @@ impl Sim {
         }
         let copied = match self.rng.below(4) {
             0 => Copied::ReadError,
-            3 => Copied::Gone,
-            1 => Copied::WriteError(u32::MAX),
+            1 => Copied::Gone,
+            2 => Copied::WriteError(u32::MAX),
             _ => Copied::WriteError(self.rng.next() as u32),
         };
         self.note("copy failed", chunk, 0);
