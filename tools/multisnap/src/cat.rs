@@ -66,11 +66,13 @@ pub fn run(args: &Args) -> Result<Code, Failure> {
         origin.is_not(path)?;
     }
     let mut to = Sink::open(args.output.as_deref(), len)?;
-    if let Some(path) = args.output.as_deref().filter(|path| device::is_block(path)) {
+    if let Some(path) = args
+        .output
+        .as_deref()
+        .filter(|path| device::is_block(path) && !args.force)
+    {
         // Now nobody else can make anything of it.
-        if !args.force {
-            signature::may_be_written(path)?;
-        }
+        signature::may_be_written(path)?;
     }
     let written = write(args, &mut opened, &origin, len, &mut to);
     let lost = written.inspect_err(|_| to.abandon())?;
@@ -319,13 +321,11 @@ impl Sink {
         if let Some(file) = &self.sparse {
             done = done.and_then(|()| file.set_len(len));
             done = done.and_then(|()| file.sync_all());
+            done = done.and_then(|()| self.name());
+            done = done.and_then(|()| device::sync_name(&self.path));
         }
         if let Some(file) = &self.device {
             done = done.and_then(|()| file.sync_all());
-        }
-        if self.sparse.is_some() {
-            done = done.and_then(|()| self.name());
-            done = done.and_then(|()| device::sync_name(&self.path));
         }
         done.map_err(|e| self.failed(&e))
     }

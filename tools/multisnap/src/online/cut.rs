@@ -114,32 +114,34 @@ fn suspend_and_resume<'a>(
     how: &How,
     interrupts: &Interrupts,
 ) -> io::Result<Option<&'a str>> {
-    let names: Vec<&str> = parents.iter().map(|parent| parent.name.as_str()).collect();
+    // Whoever has suspended one already resumes it himself.
+    let running = parents.iter().filter(|it| it.flags & dm::SUSPENDED == 0);
+    let names: Vec<&str> = running.map(|parent| parent.name.as_str()).collect();
     let guard = Guard::begin(&names, how.timeout.saturating_add(Duration::from_secs(1)))?;
     interrupts.timer(how.timeout);
     let begin = Instant::now();
     let mut suspended: Vec<&str> = Vec::new();
     let mut result = Ok(());
-    for parent in parents {
-        if result.is_ok() && parent.flags & dm::SUSPENDED == 0 {
-            result = at.control.suspend(&parent.name, how.flags());
-            if result.is_ok() {
-                suspended.push(&parent.name);
-            }
-            // Nothing interrupts a file system that is being frozen.
-            if begin.elapsed() >= how.timeout || interrupts.stopped() {
-                result = Err(io::Error::from_raw_os_error(libc::EINTR));
-            }
+    for name in names {
+        result = at.control.suspend(name, how.flags());
+        if result.is_err() {
+            break;
+        }
+        suspended.push(name);
+        // Nothing interrupts a file system that is being frozen.
+        if begin.elapsed() >= how.timeout || interrupts.stopped() {
+            result = Err(io::Error::from_raw_os_error(libc::EINTR));
+            break;
         }
     }
     if result.is_ok() {
         result = at.control.resume(&at.volume.name, how.flags(), 0);
     }
     interrupts.timer(Duration::ZERO);
-    let mut lost = None;
+    let mut resumed = None;
     for name in suspended {
         if !is_suspended(at, name) {
-            lost = lost.or(Some(name));
+            resumed = Some(name);
         }
         resume(at, name, node::NO_LINKS);
     }
@@ -148,7 +150,7 @@ fn suspend_and_resume<'a>(
         resume(at, &at.volume.name, 0);
     }
     guard.end();
-    result.map(|()| lost)
+    result.map(|()| resumed)
 }
 
 fn is_suspended(at: &At, name: &str) -> bool {

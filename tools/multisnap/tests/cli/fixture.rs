@@ -204,6 +204,7 @@ pub type Contents = Vec<Option<u64>>;
 
 /// A store at work, and what its snapshots must hold.
 pub struct World {
+    pub of: Type,
     pub folder: Folder,
     pub chunk_blocks: u64,
     rig: Option<Rig>,
@@ -233,6 +234,7 @@ impl World {
         );
         let rig = Rig::format(&store, &origin, &params).unwrap();
         let mut world = Self {
+            of,
             folder,
             chunk_blocks,
             rig: Some(rig),

@@ -95,7 +95,8 @@ fn wrong_records_are_noticed() {
 
 /// Has the first and the last chunk in the first leaf of a store that was stopped name the same
 /// content; tells which they are.
-pub fn claim_twice(world: &World, of: Type) -> [u64; 2] {
+pub fn claim_twice(world: &World) -> [u64; 2] {
+    let of = world.of;
     let value = match of {
         Type::Btree => 3,
         Type::Bitmask => 1,
@@ -118,7 +119,7 @@ fn content_that_two_chunks_name_is_lost_for_both() {
     for of in TYPES {
         let mut world = sample(of);
         world.stop();
-        let chunks = claim_twice(&world, of);
+        let chunks = claim_twice(&world);
         assert!(has(&check(&world), "belongs to another chunk as well"));
         let json = repair(&world, &["--trust-origin"]);
         assert_eq!(json["losses"], 2, "{json}");

@@ -16,7 +16,6 @@ use super::{
     fixture::{multisnap, Folder, World, TYPES},
     forged::claim_twice,
 };
-use multisnap_store::image::Type;
 use serde_json::{json, Value};
 use std::{
     fmt::Write,
@@ -32,43 +31,43 @@ fn fixtures() -> PathBuf {
 }
 
 /// What makes an image of the store that [`sample`] has made, or of another in its place.
-type Make = fn(&mut World, Type);
+type Make = fn(&mut World);
 
 /// The images: name, and what happens to the store.
 const IMAGES: [(&str, Make); 12] = [
-    ("clean", |world, _| world.stop()),
-    ("unclean", |world, _| {
+    ("clean", |world| world.stop()),
+    ("unclean", |world| {
         world.rig().checkpoint().unwrap();
         world.write(33);
         world.create(None, "in-the-log");
         world.crash();
     }),
-    ("map-leaf", |world, _| {
+    ("map-leaf", |world| {
         world.stop();
         world.flip(world.nodes(0, 0)[0], 2000);
     }),
-    ("rows", |world, _| {
+    ("rows", |world| {
         world.stop();
         world.flip(world.nodes(1, 0)[0], 100);
     }),
-    ("live-ids", |world, _| {
+    ("live-ids", |world| {
         world.stop();
         world.flip(world.nodes(2, 0)[0], 66);
     }),
-    ("torn-checkpoint", |world, _| {
+    ("torn-checkpoint", |world| {
         world.stop();
         world.flip(world.newest(), 60);
     }),
-    ("both-checkpoints", |world, _| {
+    ("both-checkpoints", |world| {
         world.stop();
         world.flip(8, 60);
         world.flip(16, 60);
     }),
-    ("superblock", |world, _| {
+    ("superblock", |world| {
         world.stop();
         world.flip(0, 90);
     }),
-    ("broken-log", |world, _| {
+    ("broken-log", |world| {
         world.rig().checkpoint().unwrap();
         for chunk in 0..6 {
             world.create(None, "in-the-log");
@@ -81,17 +80,17 @@ const IMAGES: [(&str, Make); 12] = [
         });
         world.flip(32 + seq % 16, 100);
     }),
-    ("cut-short", |world, _| {
+    ("cut-short", |world| {
         world.stop();
         cut_short(world);
     }),
-    ("free-space", |world, of| {
-        *world = World::new(of, 800, 1, 90);
+    ("free-space", |world| {
+        *world = World::new(world.of, 800, 1, 90);
         damage_free_space(world);
     }),
-    ("cross-linked", |world, of| {
+    ("cross-linked", |world| {
         world.stop();
-        claim_twice(world, of);
+        claim_twice(world);
     }),
 ];
 
@@ -190,7 +189,7 @@ fn make_the_images() {
                 continue;
             }
             let mut world = sample(of);
-            make(&mut world, of);
+            make(&mut world);
             for file in FILES {
                 let text = pack(&fs::read(world.folder.path(file)).unwrap());
                 fs::write(fixtures().join(format!("{name}.{file}")), text).unwrap();
