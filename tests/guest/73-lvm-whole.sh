@@ -1,12 +1,13 @@
 #!/bin/bash
 # What LVM does to whole disks, to a group and to a store while a volume is under multisnapshot, is
-# mounted and has snapshots. What it does to the volume itself is in 64-lvm.sh.
+# mounted and has snapshots. What it does to the volume itself is in 64-lvm.sh, but for what is in no
+# other: lvcreate -s and lvreduce; and what a signal leaves of multisnap-lvm lvcreate.
 # timeout: 450
 . ./lib.sh
 . ./real-lvm.sh
 . ./multisnap.sh
 . ./document.sh
-plan 46
+plan 47
 
 kind() { dmsetup table "$1" | awk '{ print $3 }' | sort -u; }
 state() { echo "$(kind "$1") $(dmsetup info -c --noheadings -o suspended,tables_loaded "$1")"; }
@@ -91,7 +92,8 @@ ends_at() {
 }
 ends_at lvcreate
 lvm lvcreate -s -L 4M -n first vg/other
-is "ended when LVM has made the store: there is none" "$rc $(lvs --noheadings vg/other-msstore 2> /dev/null) $(kind vg-other)" "2  linear"
+like "ended when LVM has made the store: that is told" "$rc $out" "^2 .*multisnap-lvm: a signal came: vg/other has no store; say it again"
+is "and true" "$(lvs --noheadings vg/other-msstore 2> /dev/null) $(kind vg-other)" " linear"
 ends_at multisnap
 lvm lvcreate -s -L 4M -n first vg/other
 like "ended when the volume is put under: it is" "$rc $out" "^2 .*multisnap-lvm: a signal came: vg/other-msstore is the store of vg/other, .*say it again"
